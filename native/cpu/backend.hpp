@@ -1,0 +1,50 @@
+// backend.hpp — what the rest of the library sees of the CPU: three backends behind one predicate, and the workers they run on.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "../model/problem.hpp"
+#include "../model/refusal.hpp"
+#include "pool.hpp"
+
+namespace attn::cpu {
+
+enum class InstructionSet { generic, avx2, avx512 };
+const char* name_of(InstructionSet isa);
+bool supports(InstructionSet isa); // this machine, and this build
+InstructionSet best_instruction_set();
+
+// What a plan needs to know; depends on the problem and the machine, never on data.
+struct KernelChoice {
+    std::string kernel; // cpu.flash.avx512, cpu.flash.decode.avx512, cpu.memory-efficient.avx2, cpu.naive
+    int64_t tile_queries = kCell, tile_keys = kCell;
+    int64_t key_chunk = 0;        // keys are split by this many and merged in order; 0: not split
+    uint64_t workspace_bytes = 0; // beyond the workers' scratch
+};
+
+Refusals refusals(const Problem& problem, Backend backend);                                    // empty: it would take it
+KernelChoice choose(const Problem& problem, Backend backend, InstructionSet isa, int workers); // of a problem it takes
+
+// Runs to the end or until cancelled; the caller works too. The call's operands have been checked. B, Hq, Sq >= 1; Sk may be 0.
+void run(const Call& call, Backend backend, InstructionSet isa, Pool& pool);
+
+// One pass over a dense keep mask: the class of each cell, and the words of partial ones. keep [kb, kh, ki, kj] with strides in bytes; classes and words have
+// one cell (64 words) for each cell of the mask as given, row-major.
+struct KeepBytes {
+    const uint8_t* data;
+    int64_t shape[4];
+    int64_t stride[4];
+};
+int64_t keep_cells(const int64_t (&shape)[4]);
+PackedKeep pack_keep(const KeepBytes& keep, InstructionSet isa, Pool& pool, Cell* classes, uint64_t* words);
+
+// O = merge of two partial results, row by row; all [B, H, S, Dv] with strides, LSE contiguous.
+struct MergeSide {
+    const void* O;
+    Strides stride;
+    const float* LSE;
+};
+void merge(DType dtype, int64_t B, int64_t H, int64_t S, int64_t Dv, const MergeSide& a, const MergeSide& b, void* O, const Strides& stride, float* LSE,
+           Pool& pool);
+
+} // namespace attn::cpu
