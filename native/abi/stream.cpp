@@ -1,0 +1,132 @@
+#include "stream.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <thread>
+#include <utility>
+
+namespace attn::abi {
+
+struct Stream::Queue {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<std::function<void()>> waiting;
+    int64_t queued = 0, done = 0;
+    bool closed = false, has_thread = false;
+    attn_status status = ATTN_OK; // the first failure since it was last told
+    std::string message;
+
+    void note_failure() noexcept {
+        std::string text;
+        const attn_status now = translate(text);
+        const std::lock_guard lock(mutex);
+        if (status == ATTN_OK) status = now, message = std::move(text);
+    }
+    std::pair<attn_status, std::string> take_failure() {
+        const std::lock_guard lock(mutex);
+        return {std::exchange(status, ATTN_OK), std::exchange(message, {})};
+    }
+    void serve() {
+        for (std::unique_lock lock(mutex);;) {
+            changed.wait(lock, [&] { return closed || !waiting.empty(); });
+            if (waiting.empty()) return;
+            auto work = std::move(waiting.front());
+            waiting.pop_front();
+            lock.unlock();
+            try {
+                work();
+            } catch (...) { note_failure(); }
+            work = nullptr; // what it held is let go before anyone learns that it is done
+            lock.lock();
+            ++done;
+            changed.notify_all();
+        }
+    }
+};
+
+namespace {
+// Signals are the host program's business: none is ever handled on a thread of ours.
+template <class F>
+void start_detached(F f) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+        std::thread(std::move(f)).detach();
+    } catch (...) {
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        throw;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+} // namespace
+
+Stream::Stream(std::shared_ptr<Context> context) : Object(kKind), context(std::move(context)), queue_(std::make_shared<Queue>()) {}
+
+Stream::~Stream() {
+    const std::lock_guard lock(queue_->mutex);
+    queue_->closed = true;
+    queue_->changed.notify_all();
+}
+
+void Stream::enqueue(std::function<void()> work) {
+    const std::lock_guard lock(queue_->mutex);
+    if (!queue_->has_thread) {
+        start_detached([queue = queue_] { queue->serve(); });
+        queue_->has_thread = true;
+    }
+    queue_->waiting.push_back(std::move(work));
+    ++queue_->queued;
+    queue_->changed.notify_all();
+}
+
+void Stream::on_complete(attn_complete_fn fn, void* user) {
+    enqueue([queue = queue_.get(), fn, user] { // the thread that runs this holds the queue
+        const auto [status, message] = queue->take_failure();
+        fn(user, status, message.c_str());
+    });
+}
+
+void Stream::synchronize() {
+    {
+        std::unique_lock lock(queue_->mutex);
+        const int64_t mine = queue_->queued;
+        queue_->changed.wait(lock, [&] { return queue_->done >= mine; });
+    }
+    if (const auto [status, message] = queue_->take_failure(); status != ATTN_OK) throw Error(status, message);
+}
+
+} // namespace attn::abi
+
+using namespace attn::abi;
+
+attn_status attn_stream_create(attn_context context, attn_stream* stream) {
+    return guarded([&] {
+        required(stream, "stream");
+        *stream = static_cast<attn_stream>(add(std::make_shared<Stream>(get<Context>(context, "context"))));
+    });
+}
+
+attn_status attn_stream_wrap(attn_context context, void*, attn_stream* stream) {
+    return guarded([&] {
+        required(stream, "stream");
+        get<Context>(context, "context");
+        fail(ATTN_NOT_SUPPORTED, "native_stream: the cpu has no streams of others; attn_stream_create makes one");
+    });
+}
+
+attn_status attn_stream_destroy(attn_stream stream) {
+    return guarded([&] { remove(stream, Kind::stream, "stream"); });
+}
+
+attn_status attn_stream_synchronize(attn_stream stream) {
+    return guarded([&] { get<Stream>(stream, "stream")->synchronize(); });
+}
+
+attn_status attn_stream_on_complete(attn_stream stream, attn_complete_fn fn, void* user) {
+    return guarded([&] {
+        if (!fn) fail(ATTN_INVALID_ARGUMENT, "fn is null; a function to call is needed");
+        get<Stream>(stream, "stream")->on_complete(fn, user);
+    });
+}
