@@ -25,37 +25,53 @@ struct Verdict {
     explicit operator bool() const { return wrong.empty(); }
 };
 
-inline void judge_head(const Problem& p, const Output& out, int64_t b, int64_t h, Verdict& verdict) {
-    const Head R = exact(p, b, h), N = naive(p, b, h);
-    double naive_error = 0;
-    for (size_t at = 0; at < R.O.size(); ++at) naive_error = std::max(naive_error, std::fabs(N.O[at] - R.O[at]));
-    const double tolerance = 2 * naive_error + 1e-5 * std::max(1.0, R.V);
-    const auto wrong = [&](int64_t i, const std::string& what, double met, double right, double allowed) {
-        if (!verdict.wrong.empty()) return;
-        std::ostringstream text;
-        text.precision(9);
-        text << what << " of batch " << b << ", head " << h << ", row " << i << " is " << met << "; the reference says " << right << " +- " << allowed;
-        verdict.wrong = text.str();
-    };
-    for (int64_t i = 0; i < p.Sq; ++i) {
-        const bool nothing = R.LSE[size_t(i)] == -kInfinity;
-        for (int64_t d = 0; d < p.Dv; ++d) {
-            const double right = R.O[size_t(i * p.Dv + d)], met = out.O(b, h, i, d), err = std::fabs(met - right), allowed = nothing ? 0 : tolerance;
-            if (!(err <= allowed)) wrong(i, "O[" + std::to_string(d) + "]", met, right, allowed);
-            if (!nothing) verdict.share = std::max(verdict.share, err / tolerance);
-        }
-        if (!out.lse) continue;
-        const double met = out.lse(b, h, i), right = R.LSE[size_t(i)];
-        const double A = std::max(1.0, R.largest[size_t(i)]), allowed = A * (p.type == Type::f16 || p.type == Type::bf16 ? 2e-4 : 1e-5);
-        if (nothing ? met != right : !(std::fabs(met - right) <= allowed)) wrong(i, "LSE", met, right, nothing ? 0 : allowed);
+// Computes R and N once, then judges as many outputs as there are.
+class Judge {
+public:
+    explicit Judge(const Problem& problem) : p_(problem) {
+        for (int64_t b = 0; b < p_.B; ++b)
+            for (int64_t h = 0; h < p_.Hq; ++h) {
+                heads_.push_back(exact(p_, b, h));
+                const Head N = naive(p_, b, h);
+                double error = 0;
+                for (size_t at = 0; at < N.O.size(); ++at) error = std::max(error, std::fabs(N.O[at] - heads_.back().O[at]));
+                tolerance_.push_back(2 * error + 1e-5 * std::max(1.0, N.V));
+            }
     }
-}
+    Verdict operator()(const Output& out) const {
+        Verdict verdict;
+        for (int64_t b = 0; b < p_.B; ++b)
+            for (int64_t h = 0; h < p_.Hq; ++h)
+                for (int64_t i = 0; i < p_.Sq; ++i) row(out, b, h, i, verdict);
+        return verdict;
+    }
 
-inline Verdict judge(const Problem& p, const Output& out) {
-    Verdict verdict;
-    for (int64_t b = 0; b < p.B; ++b)
-        for (int64_t h = 0; h < p.Hq; ++h) judge_head(p, out, b, h, verdict);
-    return verdict;
-}
+private:
+    void row(const Output& out, int64_t b, int64_t h, int64_t i, Verdict& verdict) const {
+        const size_t at = size_t(b * p_.Hq + h);
+        const Head& R = heads_[at];
+        const auto wrong = [&](const std::string& what, double met, double right, double allowed) {
+            if (!verdict.wrong.empty()) return;
+            std::ostringstream text;
+            text.precision(9);
+            text << what << " of batch " << b << ", head " << h << ", row " << i << " is " << met << "; the reference says " << right << " +- " << allowed;
+            verdict.wrong = text.str();
+        };
+        const bool nothing = R.LSE[size_t(i)] == -kInfinity;
+        for (int64_t d = 0; d < p_.Dv; ++d) {
+            const double right = R.O[size_t(i * p_.Dv + d)], met = out.O(b, h, i, d), err = std::fabs(met - right), allowed = nothing ? 0 : tolerance_[at];
+            if (!(err <= allowed)) wrong("O[" + std::to_string(d) + "]", met, right, allowed);
+            if (!nothing) verdict.share = std::max(verdict.share, err / allowed);
+        }
+        if (!out.lse) return;
+        const double met = out.lse(b, h, i), right = R.LSE[size_t(i)], A = std::max(1.0, R.largest[size_t(i)]);
+        const double allowed = A * (p_.type == Type::f16 || p_.type == Type::bf16 ? 2e-4 : 1e-5);
+        if (nothing ? met != right : !(std::fabs(met - right) <= allowed)) wrong("LSE", met, right, nothing ? 0 : allowed);
+    }
+
+    const Problem& p_;
+    std::vector<Head> heads_; // R
+    std::vector<double> tolerance_;
+};
 
 } // namespace reference
