@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# The front door. See ./build.sh --help.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+readonly root=$PWD artifacts=$PWD/artifacts logs=$PWD/build/logs
+
+usage() {
+    cat <<'USAGE'
+./build.sh                 builds everything: the native library, the .NET library, the command artifacts/attn
+./build.sh test [--full]   runs every check; --full adds a minute of fuzzing and every planted fault
+./build.sh demo            attention on real Whisper data: each mask, each backend, what ran and why (about a minute)
+./build.sh bench [ARGS]    measures this machine and writes bench/results/<machine>/
+./build.sh mutants [N]     plants faults one at a time (all, or the first N); each must turn a test red
+./build.sh pack            leaves the NuGet package in artifacts/
+./build.sh format          formats the sources in place
+./build.sh --help          this text
+
+Needs Debian 12 or something close to it, the .NET 10 SDK, g++, cmake and ninja-build; for test also libgtest-dev. As root, or with passwordless sudo, it
+installs what is missing by apt; otherwise it says the command. clang-format 14 and libclang-rt-14-dev are used where present (CI=true installs them).
+Environment: CI=true makes every skip but "no CUDA device" a failure; JOBS=N compiles with N processes (default: one for each CPU).
+USAGE
+}
+
+. .ci/count.sh
+. .ci/setup.sh
+
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_CLI_UI_LANGUAGE=en DOTNET_CLI_USE_MSBUILD_SERVER=0 MSBUILDDISABLENODEREUSE=1
+readonly jobs=${JOBS:-$(nproc)}
+if [[ ! ${HOME:-} ]]; then # NuGet and dotnet want one
+    export HOME=$root/.cache/home
+    mkdir -p "$HOME"
+fi
+
+native() { # PRESET NAME
+    build "$2" bash -c "cmake --preset $1 && cmake --build build/$1 --parallel $jobs"
+}
+
+managed() {
+    build "managed assemblies" dotnet build Attention.sln -c Release || return 1
+    # One file that carries its runtime: it starts wherever it is put and however dotnet was installed. The native library inside is unpacked on first use.
+    build "artifacts/attn" dotnet publish managed/Attention.Tool -c Release -r linux-x64 --self-contained -p:PublishSingleFile=true \
+        -p:IncludeNativeLibrariesForSelfExtract=true -p:DebugType=embedded --artifacts-path build/attn -o build/attn/publish || return 1
+    mkdir -p "$artifacts"
+    cp build/attn/publish/attn "$artifacts/attn.new" && mv "$artifacts/attn.new" "$artifacts/attn"
+    cp build/release/native/libattention.so "$artifacts/"
+}
+
+build_all() {
+    require_build
+    native release "native library" && managed || exit 1
+}
+
+pack() {
+    require_build
+    native release "native library" && build "artifacts/*.nupkg" dotnet pack managed/Attention -c Release -o "$artifacts" || exit 1
+}
+
+format() {
+    command -v clang-format-14 >/dev/null || install clang-format-14 || die "clang-format-14 is missing: sudo apt-get install -y clang-format-14" 2
+    git ls-files '*.cpp' '*.hpp' '*.h' | xargs clang-format-14 -i
+    build "dotnet format" dotnet format Attention.sln
+}
+
+trap 'printf "\ninterrupted\n" >&2; exit 130' INT TERM
+command=${1:-build}
+(($#)) && shift
+case $command in
+    build) build_all ;;
+    test) . .ci/test.sh "$@" ;;
+    demo) build_all && "$artifacts/attn" bench --suite whisper "$@" ;;
+    bench)
+        build_all && native bench "timing harness" || exit 1
+        bench/run.sh "$@"
+        ;;
+    mutants) require_build && require_test && tests/mutants/run.sh "$@" ;;
+    pack) pack ;;
+    format) format ;;
+    -h | --help | help) usage ;;
+    *)
+        printf 'build.sh: no command "%s"\n\n' "$command" >&2
+        usage >&2
+        exit 2
+        ;;
+esac
