@@ -1,4 +1,5 @@
-// kernels.hpp — the entries of the kernels: one of each for an instruction set, in its namespace, and the naive one for all.
+// kernels.hpp — the entries of the kernels: one of each for an instruction set, in its namespace, and the naive one for all; and what these share with the
+// backend about how work is divided.
 #pragma once
 #include <cstdint>
 
@@ -9,9 +10,53 @@ namespace attn::cpu {
 uint64_t naive_workspace(const Problem& problem, int workers); // the scores of a head for each worker
 void naive(const Call& call, Pool& pool);
 
-#define ATTN_KERNELS(isa)                                \
-    namespace isa {                                      \
-    void memory_efficient(const Call& call, Pool& pool); \
+// What flash keeps of a problem while keys pass by: the tuning table. Scratch fits in 2 MB, and what a step touches in half of a 1 MB L2.
+struct FlashShape {
+    int64_t rows, keys; // queries of a work item, keys of a step: multiples of 64; keys do not depend on anything but D and Dv, so that bits do not
+    explicit FlashShape(const Problem& p) {
+        const int64_t width = p.D + p.Dv;
+        keys = width <= 256 ? 256 : width <= 512 ? 128 : 64;             // a longer step rescales O less often: 64 keys cost 6 %, 128 2.5 %; 512 give 0.6 %
+        rows = larger(1, smaller(8, 64 * 1024 / width / kCell)) * kCell; // more rows pack K and V less often
+    }
+    static constexpr int kMaxDim = 512, kMaxCells = 8, kMaxKeys = 256;
+};
+
+// Few queries: bound by reading K and V once. A work item is some heads of a group with all their queries against a run of chunks; chunks are merged in order,
+// so how many make a run does not matter to the result.
+struct DecodeShape {
+    static constexpr int64_t kQueries = 8; // up to here decode takes a problem; by Sq alone, so that grouped heads and repeated ones are the same bits
+    static constexpr int64_t kChunk = 512; // keys that are summed up before they are merged
+    static constexpr int64_t kRows = 64;   // of a work item: queries of its heads
+    int64_t heads, parts, chunks, run, runs;
+    DecodeShape(const Problem& p, int workers) {
+        heads = smaller(p.group(), kRows / p.Sq);
+        parts = (p.group() + heads - 1) / heads;
+        chunks = (p.Sk + kChunk - 1) / kChunk;
+        const int64_t items = p.B * p.Hkv * parts, wanted = 8 * int64_t(workers); // enough of them that workers end together
+        run = items >= wanted || workers == 1 ? larger(chunks, 1) : larger(1, chunks * items / wanted);
+        runs = larger(1, (chunks + run - 1) / run);
+    }
+    int64_t items(const Problem& p) const { return p.B * p.Hkv * parts * runs; }
+    // One run: results go where they belong. More: the (m, l, O) of each chunk go to the workspace.
+    static int64_t partial_floats(const Problem& p) { return p.Dv + 2; }
+    uint64_t workspace(const Problem& p) const { return runs == 1 ? 0 : uint64_t(p.B * p.Hq * p.Sq * chunks * partial_floats(p)) * sizeof(float); }
+};
+
+// A row of cells of a dense keep mask: up to 64 rows of bytes, `keys` of them in each. One byte a row (keys 1, every) stands for all keys.
+struct KeepRow {
+    const uint8_t* data;
+    int64_t row, column; // strides in bytes
+    int64_t rows, keys;
+    bool every;
+};
+
+#define ATTN_KERNELS(isa)                                                                                                \
+    namespace isa {                                                                                                      \
+    void flash(const Call& call, unsigned char* scratch, int64_t b, int64_t h, int64_t block);                           \
+    void decode(const Call& call, const DecodeShape& shape, unsigned char* scratch, int64_t item);                       \
+    void merge_chunks(const Call& call, const DecodeShape& shape, unsigned char* scratch, int64_t row); /* of B Hq Sq */ \
+    void pack_row(const KeepRow& keep, Cell* classes, uint64_t* words);                                                  \
+    void memory_efficient(const Call& call, Pool& pool);                                                                 \
     }
 ATTN_KERNELS(avx512)
 ATTN_KERNELS(avx2)

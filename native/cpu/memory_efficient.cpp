@@ -27,18 +27,6 @@ static_assert(sizeof(Scratch) <= Pool::kScratchBytes);
 
 INLINE int64_t whole_panels(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
 
-// tanh by its series where it cancels otherwise, by exponentials elsewhere.
-INLINE vec tanh(vec x) {
-    const vec a = max(x, -x), t = exp2(a * (-2 * kLog2e)), x2 = x * x;
-    vec p = x2 * -5.70498872745e-3f + 2.06390887954e-2f;
-    p = p * x2 + -5.37397155531e-2f;
-    p = p * x2 + 1.33314422036e-1f;
-    p = p * x2 + -3.33332819422e-1f;
-    p = p * x2 * x + x;
-    const vec q = (1.f - t) / (1.f + t);
-    return a < 0.625f ? p : x < 0.f ? -q : q;
-}
-
 // Calls f with R = count for a strip of at most kRows queries.
 template <int R = kRows, class F>
 INLINE void with_rows(int count, F&& f) {
