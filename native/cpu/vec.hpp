@@ -193,6 +193,16 @@ INLINE float max(vec x) {
         x, [](vec a, vec b) __attribute__((always_inline)) { return max(a, b); });
 }
 
+INLINE bool hidden(vec x) { // every lane is -inf; NaN is not
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask(x, set1(-INFINITY), _CMP_EQ_OQ) == 0xffff;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps(vec(x == -INFINITY)) == 0xff;
+#else
+    return _mm_movemask_ps(vec(x == -INFINITY)) == 0xf;
+#endif
+}
+
 // ---- Functions.
 
 // 2^x for x <= 0; exactly 0 below -127, -inf included, so that hidden keys are exactly 0; NaN stays NaN. Rounding by a large number leaves the exponent in the
@@ -227,13 +237,13 @@ template <int R, int N>
 struct Accum {
     vec x[R][N];
 };
-template <int R, int N>
-INLINE void multiply(Accum<R, N>& C, const float* A, int64_t a_row, const float* B, int64_t b_row, int64_t depth) {
+template <int R, int N, class T>
+INLINE void multiply(Accum<R, N>& C, const float* A, int64_t a_row, const T* B, int64_t b_row, int64_t depth) {
     _Pragma("GCC unroll 4") for (int64_t k = 0; k < depth; ++k) {
         vec b[N];
         UNROLL
         for (int j = 0; j < N; ++j) {
-            b[j] = load(B + k * b_row + j * kWidth);
+            b[j] = load(B + k * b_row + j * kWidth, kWidth);
             pin(b[j]);
         }
         UNROLL

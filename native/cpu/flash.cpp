@@ -1,0 +1,348 @@
+// flash.cpp — forward attention of one block of queries: keys pass by in steps, S and P live in L1, O and the row statistics in L2. Compiled once per
+// instruction set.
+#include "kernels.hpp"
+#include "sight.hpp"
+#include "terms.hpp"
+#include "vec.hpp"
+
+namespace attn::cpu::ISA {
+namespace {
+
+constexpr int kPanel = kVecs * kWidth; // keys of a packed panel of K^T, and columns of a register tile
+constexpr int kPanels = kCell / kPanel;
+constexpr int kMaxCells = FlashShape::kMaxCells, kMaxKeys = FlashShape::kMaxKeys, kMaxKeyCells = kMaxKeys / kCell;
+
+// kPanel keys before a strip of queries.
+struct Panel {
+    const float *K, *V;
+    int64_t key;
+    bool whole, hidden;   // hidden: in a strip of one row, every score is -inf
+    uint32_t bits[kRows]; // of a panel that is not whole: which keys each row sees
+};
+
+class Block {
+public:
+    Block(const Call& c, unsigned char* scratch, int64_t batch, int64_t head, int64_t block)
+        : call(c),
+          p(*c.problem),
+          b(batch),
+          h(head),
+          rule(c.mask.rule(batch)),
+          shape(p),
+          q0(block * shape.rows),
+          all(int(smaller(shape.rows, p.Sq - q0))),
+          rows(int(larger(0, smaller(all, rule.queries - q0)))),
+          D(p.D),
+          Dv((p.Dv + kWidth - 1) / kWidth * kWidth),
+          with_terms(Terms::any(c)),
+          terms(c, rule, batch, head) {
+        float* at = reinterpret_cast<float*>(scratch);
+        const auto take = [&](int64_t n) { return at += n, at - n; };
+        sQ = take(shape.rows * D), sO = take(shape.rows * Dv), sK = take(shape.keys * D), sV = take(shape.keys * Dv);
+        sS = take(kRows * kMaxKeys), sl = take(shape.rows * kWidth), sm = take(shape.rows);
+        sWords = reinterpret_cast<uint64_t*>(at);
+    }
+
+    // The paper's outer loop.
+    template <class T>
+    void attend() {
+        load_queries<T>();
+        const Range seen = rule.keys_of({q0, q0 + rows});
+        int64_t visited = 0;
+        for (int64_t k0 = seen.begin / shape.keys * shape.keys; k0 < seen.end && !call.cancelled(); k0 += shape.keys) {
+            const int64_t c0 = k0 / kCell, c1 = cells_of(smaller(k0 + shape.keys, seen.end));
+            const int found = look(c0, c1);
+            if (!found) continue;
+            visited += found;
+            load_keys<T>(c0, c1);
+            for (int row = 0; row < rows;) {
+                const int left = int(smaller(rows, (row / kCell + 1) * kCell)) - row, count = poisoned ? 1 : int(smaller(left, kRows));
+                fetch_ahead(k0, seen, row, count);
+                visit<kRows>(row, count, c0, int(c1 - c0));
+                row += count;
+            }
+        }
+        store_rows<T>();
+        call.visited->fetch_add(visited, std::memory_order_relaxed);
+    }
+
+private:
+    // What each cell of queries sees of each cell of keys in this step; how many see anything.
+    int look(int64_t c0, int64_t c1) {
+        int found = 0;
+        for (int r = 0; r * kCell < rows; ++r)
+            for (int64_t c = c0; c < c1; ++c) {
+                Sight& s = sights[r][c - c0];
+                s = sight(call.mask, rule, b, h, q0 / kCell + r, c, sWords + (r * kMaxKeyCells + (c - c0)) * kCell);
+                found += s.cell != Cell::empty;
+            }
+        return found;
+    }
+
+    template <int R>
+    void visit(int row, int count, int64_t c0, int n) {
+        if constexpr (R > 1)
+            if (count < R) return visit<R - 1>(row, count, c0, n);
+        Panel panels[kMaxKeys / kPanel];
+        if (const int m = find_panels<R>(row, c0, n, panels)) with_terms ? strip<R, true>(row, panels, m) : strip<R, false>(row, panels, m);
+    }
+    // The panels in which a strip of R queries sees anything.
+    template <int R>
+    [[gnu::noinline]] int find_panels(int row, int64_t c0, int n, Panel* panel) const {
+        int count = 0;
+        for (int c = 0; c < n; ++c) {
+            const Sight& s = sights[row / kCell][c];
+            if (s.cell == Cell::empty) continue;
+            uint64_t word[R], any = 0, every = ~0ull;
+            for (int i = 0; i < R; ++i) {
+                word[i] = s.word(row + i);
+                any |= word[i], every &= word[i];
+            }
+            for (int j = 0; j < kPanels; ++j) {
+                const uint64_t bits = low_bits(kPanel) << (j * kPanel);
+                if (!(any & bits)) continue;
+                Panel& x = panel[count++];
+                x.K = sK + (c * kPanels + j) * kPanel * D, x.V = sV + (c * kCell + j * kPanel) * Dv;
+                x.key = (c0 + c) * kCell + j * kPanel;
+                x.whole = !(~every & bits), x.hidden = false;
+                if (!x.whole) UNROLL
+                for (int i = 0; i < R; ++i) x.bits[i] = uint32_t(word[i] >> (j * kPanel));
+            }
+        }
+        return count;
+    }
+
+    // The paper's inner loop for R queries: S = Q K^T, P = exp(S - m), O = alpha O + P V.
+    template <int R, bool kTerms>
+    void strip(int row, Panel* panels, int n) {
+        vec top[R]; // of each row, lane by lane
+        float alpha[kRows + kWidth];
+        scores<R, kTerms>(row, panels, n, top);
+        if constexpr (kTerms) add_terms(row, R, panels, n, top);
+        const bool moved = softmax<R, kTerms>(row, n, top, alpha);
+        int64_t d = 0;
+        for (; d + kPanel <= Dv; d += kPanel) add_values<R, kVecs>(row, d, panels, n, moved, alpha);
+        for (; d < Dv; d += kWidth) add_values<R, 1>(row, d, panels, n, moved, alpha);
+    }
+    // Verbs are functions of their own: inlined together, GCC runs out of registers in their inner loops.
+    template <int R, bool kTerms>
+    [[gnu::noinline]] void scores(int row, const Panel* panels, int n, vec* largest) {
+        vec top[R];
+        UNROLL
+        for (int i = 0; i < R; ++i) top[i] = set1(-INFINITY);
+        const float* Q = sQ + row * D;
+        float* out = sS;
+        for (int t = 0; t < n; ++t, out += kPanel) {
+            Accum<R, kVecs> S{};
+            if constexpr (kTerms)
+                for (int i = 0; i < R; ++i) terms.fetch<3>(q0 + row + i, panels[t].key, kPanel); // from L2 to L1 while the product runs
+            multiply(S, Q, D, panels[t].K, kPanel, D);
+            if (!kTerms && !panels[t].whole) hide(S, panels[t].bits);
+            UNROLL
+            for (int i = 0; i < R; ++i) {
+                UNROLL
+                for (int j = 0; j < kVecs; ++j) {
+                    top[i] = max(top[i], S.x[i][j]);
+                    store(out + i * kMaxKeys + j * kWidth, S.x[i][j]);
+                }
+            }
+        }
+        UNROLL
+        for (int i = 0; i < R; ++i) largest[i] = top[i];
+    }
+    [[gnu::noinline]] void add_terms(int row, int count, Panel* panels, int n, vec* largest) {
+        for (int i = 0; i < count; ++i) {
+            vec top = set1(-INFINITY);
+            float* S = sS + i * kMaxKeys;
+            for (int t = 0; t < n; ++t, S += kPanel) {
+                bool nothing = true;
+                UNROLL
+                for (int j = 0; j < kPanel; j += kWidth) {
+                    vec x = terms.apply(load(S + j), q0 + row + i, panels[t].key + j);
+                    if (!panels[t].whole) x = select(panels[t].bits[i] >> j, x, -INFINITY);
+                    store(S + j, x);
+                    top = max(top, x);
+                    nothing &= hidden(x);
+                }
+                panels[t].hidden = nothing;
+            }
+            largest[i] = top;
+        }
+    }
+    template <int R, bool kTerms>
+    [[gnu::noinline]] bool softmax(int row, int n, const vec* top, float* alpha) {
+        constexpr float unit = kTerms ? kLog2e : 1;
+        float base[R];
+        UNROLL
+        for (int i = 0; i < R; ++i) { // all rows' horizontal steps first: one row's would wait for the exponentials of the row before
+            const float before = sm[row + i], now = max(top[i]), m = before < now ? now : before;
+            base[i] = m == -INFINITY ? 0 : m;
+            alpha[i] = (before - base[i]) * unit;
+            sm[row + i] = m;
+        }
+        for (int i = 0; i < R; i += kWidth) store(alpha + i, exp2(load(alpha + i)));
+        bool moved = false;
+        for (int i = 0; i < R; ++i) {
+            float *P = sS + i * kMaxKeys, *l = sl + (row + i) * kWidth;
+            vec sum = load(l) * alpha[i];
+            pin(sum); // the same bits whatever the loop becomes
+            _Pragma("GCC unroll 4") for (int j = 0; j < n * kPanel; j += kWidth) {
+                const vec e = exp2((load(P + j) - base[i]) * unit);
+                sum += e;
+                store(P + j, e);
+            }
+            store(l, sum);
+            moved |= alpha[i] != 1;
+        }
+        return moved;
+    }
+    template <int R, int N>
+    [[gnu::noinline]] void add_values(int row, int64_t d, const Panel* panels, int n, bool moved, const float* alpha) {
+        Accum<R, N> O;
+        UNROLL
+        for (int i = 0; i < R; ++i) {
+            UNROLL
+            for (int j = 0; j < N; ++j) O.x[i][j] = load(sO + (row + i) * Dv + d + j * kWidth);
+        }
+        if (moved) UNROLL
+        for (int i = 0; i < R; ++i) {
+            UNROLL
+            for (int j = 0; j < N; ++j) O.x[i][j] *= alpha[i];
+        }
+        for (int t = 0; t < n; ++t)
+            if (R > 1 || !panels[t].hidden) multiply(O, sS + t * kPanel, kMaxKeys, panels[t].V + d, Dv, kPanel);
+        UNROLL
+        for (int i = 0; i < R; ++i) {
+            UNROLL
+            for (int j = 0; j < N; ++j) store(sO + (row + i) * Dv + d + j * kWidth, O.x[i][j]);
+        }
+    }
+    template <int R>
+    INLINE static void hide(Accum<R, kVecs>& S, const uint32_t* bits) {
+        UNROLL
+        for (int i = 0; i < R; ++i) {
+            UNROLL
+            for (int j = 0; j < kVecs; ++j) S.x[i][j] = select(bits[i] >> (j * kWidth), S.x[i][j], -INFINITY);
+        }
+    }
+
+    template <class T>
+    void load_queries() { // scaled, whatever the sign of the scale
+        const Heads<const T> Q = heads_of<T>(call.Q, p.q);
+        const float factor = Terms::query_factor(p, with_terms);
+        for (int i = 0; i < rows; ++i) {
+            const T* q = Q.row(b, h, q0 + i);
+            for (int64_t d = 0; d < D; d += kWidth) store(sQ + i * D + d, load(q + d, D - d) * factor, D - d);
+            sm[i] = -INFINITY;
+        }
+        std::memset(sO, 0, size_t(rows * Dv) * sizeof(float));
+        std::memset(sl, 0, size_t(rows * kWidth) * sizeof(float));
+    }
+    // K^T in panels, V as it is; only cells that some query sees. Values past the end are zero, whatever the caller holds there.
+    template <class T>
+    void load_keys(int64_t c0, int64_t c1) {
+        vec product{};
+        bool partial = with_terms;
+        for (int64_t c = c0; c < c1; ++c) {
+            bool seen = false;
+            for (int r = 0; r * kCell < rows; ++r) {
+                seen |= sights[r][c - c0].cell != Cell::empty;
+                partial |= sights[r][c - c0].cell == Cell::partial;
+            }
+            if (!seen) continue;
+            pack_cell<T>(c * kCell, (c - c0) * kCell, product);
+        }
+        poisoned = partial && sum(product) != 0; // 0 * inf is NaN: then queries go one by one, and meet only panels in which they see a key
+    }
+    template <class T>
+    [[gnu::noinline]] void pack_cell(int64_t k0, int64_t slot, vec& product) {
+        const Heads<const T> K = heads_of<T>(call.K, p.k), V = heads_of<T>(call.V, p.v);
+        const int64_t n = rule.keys - k0, hkv = h / p.group();
+        for (int64_t k = 0; k < kCell; k += kWidth) {
+            const T* row[kWidth];
+            for (int i = 0; i < kWidth; ++i) row[i] = K.row(b, hkv, k0 + smaller(k + i, n - 1)); // past the end: any key, its scores are hidden
+            float* panel = sK + (slot + k / kPanel * kPanel) * D + k % kPanel;
+            for (int64_t d = 0; d < D; d += kWidth) {
+                vec x[kWidth];
+                UNROLL
+                for (int i = 0; i < kWidth; ++i) x[i] = load(row[i] + d, D - d);
+                transpose(x);
+                UNROLL
+                for (int i = 0; i < kWidth; ++i)
+                    if (d + i < D) store(panel + (d + i) * kPanel, x[i]);
+            }
+        }
+        vec zero = product;
+        for (int64_t k = 0; k < kCell; ++k) {
+            const T* row = V.row(b, hkv, k0 + smaller(k, n - 1));
+            for (int64_t d = 0; d < Dv; d += kWidth) {
+                const vec v = load(row + d, k < n ? p.Dv - d : 0);
+                zero += v * 0.f;
+                store(sV + (slot + k) * Dv + d, v);
+            }
+        }
+        product = zero;
+    }
+    // Each strip brings its share of the next step's keys into L2, and the next strip's bias.
+    void fetch_ahead(int64_t k0, Range seen, int row, int count) const {
+        if (with_terms)
+            for (int i = row + count; i < smaller(rows, row + 2 * count); ++i) terms.fetch<2>(q0 + i, k0, shape.keys);
+        const int64_t next = k0 + shape.keys < seen.end ? k0 + shape.keys : seen.begin, hkv = h / p.group(), size = size_of(p.dtype);
+        const auto *K = static_cast<const char*>(call.K), *V = static_cast<const char*>(call.V);
+        for (int64_t k = next + row * shape.keys / rows; k < smaller(seen.end, next + (row + count) * shape.keys / rows); ++k) {
+            prefetch(K + (b * p.k.batch + hkv * p.k.head + k * p.k.row) * size, D * size);
+            prefetch(V + (b * p.v.batch + hkv * p.v.head + k * p.v.row) * size, p.Dv * size);
+        }
+    }
+    template <class T>
+    void store_rows() {
+        const Heads<T> O = heads_of<T>(call.O, p.o);
+        for (int i = 0; i < all; ++i) {
+            const float l = i < rows ? sum(load(sl + i * kWidth)) : 0, inverse = l == 0 ? 0 : 1 / l; // a row that sees something has l >= 1, or NaN
+            T* o = O.row(b, h, q0 + i);
+            for (int64_t d = 0; d < p.Dv; d += kWidth) store(o + d, l == 0 ? vec{} : load(sO + i * Dv + d) * inverse, p.Dv - d);
+            if (call.LSE) call.LSE[(b * p.Hq + h) * p.Sq + q0 + i] = l == 0 ? -INFINITY : sm[i] * (with_terms ? 1 : kLn2) + std::log(l);
+        }
+    }
+    template <class T, class U>
+    INLINE static auto heads_of(U* data, const Strides& s) {
+        using E = std::conditional_t<std::is_const_v<U>, const T, T>;
+        return Heads<E>{static_cast<E*>(data), s};
+    }
+
+    const Call& call;
+    const Problem& p;
+    const int64_t b, h;
+    const Rule rule;
+    const FlashShape shape;
+    const int64_t q0;
+    const int all, rows; // rows: of all, those within the query length
+    const int64_t D, Dv; // Dv: in whole vectors
+    const bool with_terms;
+    const Terms terms;
+    bool poisoned = false;
+    float *sQ, *sO, *sK, *sV, *sS, *sl, *sm;
+    uint64_t* sWords;
+    Sight sights[kMaxCells][kMaxKeyCells];
+};
+
+// The largest of the tuning table.
+constexpr int64_t scratch_bytes(int64_t rows, int64_t keys, int64_t width) {
+    return ((rows + keys) * width + kRows * kMaxKeys + rows * (kWidth + 1)) * 4 + rows / kCell * kMaxKeyCells * kCell * 8;
+}
+static_assert(scratch_bytes(512, 256, 128 + kWidth) <= Pool::kScratchBytes);
+static_assert(scratch_bytes(256, 256, 256 + kWidth) <= Pool::kScratchBytes);
+static_assert(scratch_bytes(64, 64, 2 * FlashShape::kMaxDim) <= Pool::kScratchBytes);
+
+} // namespace
+
+void flash(const Call& call, unsigned char* scratch, int64_t b, int64_t h, int64_t block) {
+    Block work(call, scratch, b, h, block);
+    switch (call.problem->dtype) {
+        case DType::f16: return work.attend<half>();
+        case DType::bf16: return work.attend<bfloat>();
+        default: return work.attend<float>();
+    }
+}
+
+} // namespace attn::cpu::ISA
