@@ -90,3 +90,18 @@ reasons() {
         ((++failed))
     fi
 }
+
+# nunit NAME MINIMUM EXECUTABLE ARG…: likewise for the .NET suite; fewer tests than MINIMUM is a failure.
+nunit() {
+    local name=$1 minimum=$2 exe=$3 status=0
+    shift 3
+    run "$name" "$exe" --no-ansi --progress off --minimum-expected-tests "$minimum" "$@" || status=$?
+    local p f s
+    p=$(sed -n 's/^  succeeded: \([0-9]*\)$/\1/p' "$log" | tail -1)
+    f=$(sed -n 's/^  failed: \([0-9]*\)$/\1/p' "$log" | tail -1)
+    s=$(sed -n 's/^  skipped: \([0-9]*\)$/\1/p' "$log" | tail -1)
+    ((p += 0, f += 0, s += 0))
+    ((status && !f)) && f=1 # it died, or ran too few
+    tally "$name" "$p" "$f" "$s"
+    reasons "$name" <<<"$(awk '/^skipped / { getline; sub(/^ +/, ""); print }' "$log")"
+}

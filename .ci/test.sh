@@ -7,8 +7,10 @@ for option in "$@"; do
     esac
 done
 
+readonly minimum_of_nunit_tests=$(<.ci/minimum-tests)
 summary() { printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"; }
 required() { "$@" || { ((++failed)) && summary && exit 1; }; }
+native_tests=tests/native/native_tests native_stress=tests/native/native_stress
 
 require_build
 require_test
@@ -29,5 +31,44 @@ printf 'the library\n'
 checks "promises of libattention.so" .ci/library.sh build/release/native/libattention.so
 
 printf 'native tests\n'
-required native tests "tests"
-googletest "native tests" build/tests/tests/native/attention_tests
+required native tests "build of the tests"
+googletest "native tests" build/tests/$native_tests
+check "stress" build/tests/$native_stress 3
+required native asan "build with the address and undefined-behaviour sanitizers"
+googletest "native tests under them" build/asan/$native_tests
+required native tsan "build with the thread sanitizer"
+check "stress under it" build/tsan/$native_stress 10
+
+if compgen -G '/usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a' >/dev/null && command -v clang++-14 >/dev/null; then
+    required native fuzz "build of the fuzzer"
+    checks "fuzzing the C ABI" tests/fuzz/run.sh build/fuzz/tests/fuzz/fuzz_abi "$($full && echo 60 || echo 5)"
+else
+    skip "fuzzing the C ABI" "libclang-rt-14-dev is not installed"
+fi
+
+printf '.NET tests\n'
+nunit "NUnit suite" "$minimum_of_nunit_tests" tests/Attention.Tests/bin/Release/net10.0/Attention.Tests
+
+printf 'the package\n'
+package_version=0.1.0-check
+rm -rf build/packages && mkdir -p build/packages
+required build "package" dotnet pack managed/Attention -c Release -p:Version=$package_version -o build/packages
+checks "consumed outside the checkout" tests/packaging/consume.sh build/packages $package_version
+required build "NUnit suite over the package" env NUGET_PACKAGES="$root/build/packages/cache" dotnet build tests/Attention.Tests -c Release \
+    -p:AttentionFromPackage=$package_version -p:RestoreAdditionalProjectSources="$root/build/packages" \
+    -p:RestoreFallbackFolders="${NUGET_PACKAGES:-$HOME/.nuget/packages}" --artifacts-path build/packages/tests
+nunit "NUnit suite over the package" "$minimum_of_nunit_tests" build/packages/tests/bin/Attention.Tests/release/Attention.Tests
+
+printf 'the front door\n'
+required build "PowerShell" dotnet tool restore
+check "build.ps1 --help" bash -c 'diff <(dotnet pwsh -NoProfile -File build.ps1 --help) <(./build.sh --help)'
+check "build.ps1 passes failure on" bash -c 'dotnet pwsh -NoProfile -File build.ps1 no-such-command; [[ $? == 2 ]]'
+checks "attn from anywhere" tests/packaging/tool.sh "$artifacts/attn"
+
+if $full; then
+    printf 'planted faults\n'
+    checks "each turns a test red" tests/mutants/run.sh
+fi
+
+summary
+((failed == 0))
