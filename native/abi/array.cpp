@@ -28,7 +28,11 @@ Array resolve(const attn_array* array, const char* name, bool needs_data) {
     if (x->dtype < ATTN_FLOAT32 || x->dtype > ATTN_UINT8) fail(ATTN_INVALID_ARGUMENT, "%s.dtype is %d; 1..6 (attn_dtype) is allowed", name, x->dtype);
     if (x->rank < 1 || x->rank > 4) fail(ATTN_INVALID_ARGUMENT, "%s.rank is %d; 1..4 is allowed", name, x->rank);
     if (x->device_type != ATTN_DEVICE_CPU || x->device != 0)
-        fail(ATTN_INVALID_ARGUMENT, "%s is on device type %d, device %d; this context takes host memory (0, 0)", name, x->device_type, x->device);
+        fail(ATTN_INVALID_ARGUMENT, "%s is on %s:%d; this context takes host memory, cpu:0", name,
+             x->device_type == ATTN_DEVICE_CPU    ? "cpu"
+             : x->device_type == ATTN_DEVICE_CUDA ? "cuda"
+                                                  : "an unknown device",
+             x->device);
     a.dtype = DType(x->dtype);
     a.rank = x->rank;
     a.data = static_cast<unsigned char*>(x->data);

@@ -31,10 +31,14 @@ Array operand(const attn_array* given, const char* name, DType dtype, std::initi
     if (a.rank != 4) fail(ATTN_INVALID_ARGUMENT, "%s has %d dimensions; 4 are needed (batch, head, row, column)", name, a.rank);
     const int64_t planned[4] = {strides.batch, strides.head, strides.row, strides.column};
     const int64_t* n = shape.begin();
+    bool empty = false; // then no stride means anything
     for (int d = 0; d < 4; ++d) {
         if (a.shape[d] != n[d])
             fail(ATTN_INVALID_ARGUMENT, "%s.shape[%d] is %lld; the plan was made for %lld", name, d, static_cast<long long>(a.shape[d]),
                  static_cast<long long>(n[d]));
+        empty |= n[d] == 0;
+    }
+    for (int d = 0; d < 4 && !empty; ++d) {
         if (a.shape[d] > 1 && a.stride[d] != planned[d])
             fail(ATTN_INVALID_ARGUMENT, "%s.strides[%d] is %lld; the plan was made for %lld", name, d, static_cast<long long>(a.stride[d]),
                  static_cast<long long>(planned[d]));
