@@ -1,0 +1,200 @@
+using Attention.Tests.Reference;
+
+namespace Attention.Tests;
+
+/// <summary>Runs on streams: order, cancellation, what is kept alive, and that no thread is held while waiting.</summary>
+[TestFixtureSource(typeof(BackendFixture), nameof(All))]
+internal sealed class AsyncTests(AttentionBackend backend, string device) : BackendFixture(backend, device)
+{
+    private const int B = 2, H = 4, S = 90, D = 32;
+
+    private static AttentionProblem Problem(int length = S) => AttentionProblem.For(AttentionDType.Float32, [B, H, length, D], [B, H, length, D], [B, H, length, D]);
+
+    private static float[] Numbers(int seed, int length = S) => Array.ConvertAll(RandomProblems.Normal(new Random(seed), Element.F32, B * H * length * D), x => (float)x);
+
+    private AttentionTensor Tensor(int seed, int length = S) => Context.Upload<float>(Numbers(seed, length), [B, H, length, D]);
+
+    private AttentionPlan Plan(AttentionProblem problem) => Context.Plan(problem, BackendPolicy.Only(Backend));
+
+    private float[] Right(AttentionPlan plan, int q, int k, int v, Mask? mask = null)
+    {
+        float[] right = new float[B * H * S * D];
+        plan.Run<float>(Numbers(q), Numbers(k), Numbers(v), right, mask);
+        return right;
+    }
+
+    private static float[] Read(AttentionTensor tensor)
+    {
+        float[] data = new float[tensor.Count];
+        tensor.Download<float>(data);
+        return data;
+    }
+
+    [Test]
+    public async Task The_task_ends_with_the_outputs_written()
+    {
+        using AttentionPlan plan = Plan(Problem() with { Mask = MaskKind.Causal });
+        using AttentionTensor q = Tensor(1), k = Tensor(2), v = Tensor(3), output = Context.Allocate<float>([B, H, S, D]), lse = Context.Allocate<float>([B, H, S]);
+        RunReport report = await plan.RunAsync(q, k, v, output, Mask.Causal, lse);
+        Assert.That(Read(output), Is.EqualTo(Right(plan, 1, 2, 3, Mask.Causal)));
+        Assert.That(report.Backend, Is.EqualTo(Backend));
+        Assert.That(report.TilesVisited, Is.GreaterThan(0));
+        Assert.That(Read(lse), Is.All.Not.NaN);
+    }
+
+    [Test]
+    public async Task What_is_put_on_one_stream_runs_in_order()
+    {
+        // Each run reads what the one before wrote.
+        using AttentionPlan plan = Plan(Problem());
+        using AttentionStream stream = Context.CreateStream();
+        using AttentionTensor k = Tensor(2), v = Tensor(3);
+        AttentionTensor[] chain = [Tensor(1), .. Enumerable.Range(0, 12).Select(_ => Context.Allocate<float>([B, H, S, D]))];
+        List<Task> tasks = [];
+        for (int step = 1; step < chain.Length; step++)
+        {
+            tasks.Add(plan.RunAsync(chain[step - 1], k, v, chain[step], stream: stream));
+        }
+        stream.Synchronize();
+        float[] right = Numbers(1);
+        for (int step = 1; step < chain.Length; step++)
+        {
+            float[] next = new float[right.Length];
+            plan.Run<float>(right, Numbers(2), Numbers(3), next);
+            right = next;
+        }
+        Assert.That(Read(chain[^1]), Is.EqualTo(right));
+        await Task.WhenAll(tasks);
+        Array.ForEach(chain, tensor => tensor.Dispose());
+    }
+
+    [Test]
+    public async Task Everything_is_kept_alive_until_the_run_is_done()
+    {
+        AttentionContext own = AttentionContext.Create(Context.Device, new() { Workers = 2 });
+        AttentionPlan plan = own.Plan(Problem() with { Mask = new MaskKinds(MaskKind.Keep, new(1, 1, S, S)) }, BackendPolicy.Only(Backend));
+        bool[] keep = [.. Enumerable.Range(0, S * S).Select(at => at % 3 != 0)];
+        float[] right = Right(plan, 1, 2, 3, Mask.Keep(keep, [S, S]));
+        AttentionTensor output = own.Allocate<float>([B, H, S, D]), view = output.Transpose(0, 0);
+        AttentionStream stream = own.CreateStream();
+        List<Task> tasks = [];
+        for (int run = 0; run < 8; run++)
+        {
+            AttentionTensor q = own.Upload<float>(Numbers(1), [B, H, S, D]), k = own.Upload<float>(Numbers(2), [B, H, S, D]), v = own.Upload<float>(Numbers(3), [B, H, S, D]);
+            PreparedMask mask = own.Prepare(Mask.Keep(keep, [S, S]));
+            tasks.Add(plan.RunAsync(q, k, v, output, mask, stream: stream));
+            Array.ForEach<IDisposable>([q, k, v, mask], child => child.Dispose());
+        }
+        Array.ForEach<IDisposable>([plan, output, stream, own], child => child.Dispose());
+        GC.Collect();
+        await Task.WhenAll(tasks);
+        Assert.That(Read(view), Is.EqualTo(right));
+        view.Dispose();
+    }
+
+    [Test]
+    public async Task Sixty_four_runs_complete_on_a_pool_of_one_thread()
+    {
+        ThreadPool.GetMinThreads(out int minimum, out int minimumPorts);
+        ThreadPool.GetMaxThreads(out int maximum, out int maximumPorts);
+        // The pool has no fewer threads than processors: the others are kept busy until the end.
+        int busy = Environment.ProcessorCount - 1;
+        using ManualResetEventSlim done = new();
+        using CountdownEvent started = new(Math.Max(1, busy));
+        try
+        {
+            ThreadPool.SetMinThreads(1, minimumPorts);
+            ThreadPool.SetMaxThreads(Environment.ProcessorCount, maximumPorts);
+            for (int thread = 0; thread < busy; thread++)
+            {
+                ThreadPool.UnsafeQueueUserWorkItem(_ =>
+                {
+                    started.Signal();
+                    done.Wait();
+                }, null);
+            }
+            Assert.That(busy == 0 || started.Wait(TimeSpan.FromSeconds(60)), Is.True);
+            using AttentionPlan plan = Plan(Problem());
+            using AttentionTensor q = Tensor(1), k = Tensor(2), v = Tensor(3);
+            AttentionTensor[] outputs = [.. Enumerable.Range(0, 64).Select(_ => Context.Allocate<float>([B, H, S, D]))];
+            AttentionStream[] streams = [.. Enumerable.Range(0, 4).Select(_ => Context.CreateStream())];
+            Task all = Task.WhenAll(outputs.Select(async (output, at) =>
+            {
+                await plan.RunAsync(q, k, v, output, stream: streams[at % 4]);
+                await Task.Yield(); // a continuation needs the pool's only thread
+            }));
+            Assert.That(await Task.WhenAny(all, Task.Delay(TimeSpan.FromSeconds(60))) == all, Is.True, "a run held the pool's only thread");
+            float[] right = Right(plan, 1, 2, 3);
+            Assert.That(outputs.All(output => Read(output).AsSpan().SequenceEqual(right)), Is.True);
+            Array.ForEach(outputs, output => output.Dispose());
+            Array.ForEach(streams, stream => stream.Dispose());
+        }
+        finally
+        {
+            done.Set();
+            ThreadPool.SetMinThreads(minimum, minimumPorts);
+            ThreadPool.SetMaxThreads(maximum, maximumPorts);
+        }
+    }
+
+    [Test]
+    public void A_cancelled_token_starts_nothing()
+    {
+        using AttentionPlan plan = Plan(Problem());
+        using AttentionTensor q = Tensor(1), k = Tensor(2), v = Tensor(3), output = Tensor(4);
+        CancellationToken cancelled = new(canceled: true);
+        Task task = plan.RunAsync(q, k, v, output, cancellationToken: cancelled);
+        Assert.That(task.IsCanceled, Is.True);
+        Assert.That(() => plan.Run(q, k, v, output, cancellationToken: cancelled), Throws.InstanceOf<OperationCanceledException>());
+        Assert.That(plan.RunAsync(q, k, v, output).Wait(TimeSpan.FromSeconds(60)), Is.True);
+    }
+
+    [Test]
+    public async Task Cancelled_in_the_middle_it_ends_cancelled_and_the_next_run_is_right()
+    {
+        const int Long = 3000;
+        using AttentionPlan large = Plan(Problem(Long)), small = Plan(Problem());
+        using AttentionStream stream = Context.CreateStream();
+        using AttentionTensor q = Tensor(1, Long), k = Tensor(2, Long), v = Tensor(3, Long), output = Context.Allocate<float>([B, H, Long, D]);
+        using AttentionTensor sq = Tensor(1), sk = Tensor(2), sv = Tensor(3), so = Context.Allocate<float>([B, H, S, D]);
+        using CancellationTokenSource stop = new();
+        Task<RunReport>[] tasks = [.. Enumerable.Range(0, 6).Select(_ => large.RunAsync(q, k, v, output, stream: stream, cancellationToken: stop.Token))];
+        Task<RunReport> after = small.RunAsync(sq, sk, sv, so, stream: stream);
+        stop.Cancel();
+        OperationCanceledException? cancelled = null;
+        try
+        {
+            await Task.WhenAll(tasks);
+        }
+        catch (OperationCanceledException e)
+        {
+            cancelled = e;
+        }
+        Assert.That(tasks[^1].IsCanceled, Is.True, "six long runs ended before they could be cancelled");
+        Assert.That(cancelled!.CancellationToken, Is.EqualTo(stop.Token));
+        await after;
+        Assert.That(Read(so), Is.EqualTo(Right(small, 1, 2, 3)));
+    }
+
+    [Test]
+    public void Borrowed_host_memory_is_refused()
+    {
+        using AttentionPlan plan = Plan(Problem());
+        using AttentionTensor borrowed = AttentionTensor.Borrow<float>(Numbers(1), [B, H, S, D]), owned = Tensor(2), output = Tensor(3);
+        Assert.That(() => plan.RunAsync(borrowed, owned, owned, output), Throws.ArgumentException.With.Property("ParamName").EqualTo("q").And.Message.Contains("borrowed"));
+        Assert.That(() => plan.RunAsync(owned, owned, owned, borrowed), Throws.ArgumentException.With.Property("ParamName").EqualTo("output"));
+    }
+
+    [Test]
+    public async Task Bad_values_are_found_before_anything_starts()
+    {
+        using AttentionPlan plan = Plan(Problem() with { Mask = MaskKind.KeyLengths });
+        using AttentionTensor q = Tensor(1), k = Tensor(2), v = Tensor(3), output = Tensor(4);
+        Assert.That(() => plan.RunAsync(q, k, v, output, Mask.KeyLengths(1, S + 1)), Throws.ArgumentException.With.Message.Contains($"{S + 1}"));
+        Assert.That(Read(output), Is.EqualTo(Numbers(4)));
+        await plan.RunAsync(q, k, v, output, Mask.KeyLengths(1, S));
+        using AttentionStream gone = Context.CreateStream();
+        gone.Dispose();
+        Assert.That(() => plan.RunAsync(q, k, v, output, Mask.KeyLengths(1, S), stream: gone), Throws.InstanceOf<ObjectDisposedException>());
+    }
+}

@@ -1,0 +1,18 @@
+using System.Reflection;
+
+namespace Attention.Tests;
+
+/// <summary>What holds for the whole run.</summary>
+internal static class Suite
+{
+    /// <summary>Whether the long forms run: ATTENTION_FULL=1.</summary>
+    public static bool Full { get; } = Environment.GetEnvironmentVariable("ATTENTION_FULL") == "1";
+
+    public static string RepoRoot { get; } = Metadata("RepoRoot");
+
+    /// <summary>The version of the package under test; empty: the project.</summary>
+    public static string FromPackage { get; } = Metadata("AttentionFromPackage");
+
+    private static string Metadata(string key) =>
+        typeof(Suite).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(entry => entry.Key == key).Value ?? "";
+}
