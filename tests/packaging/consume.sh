@@ -14,7 +14,7 @@ verdict() { if [[ $2 ]]; then echo "not ok - $1: $2"; else echo "ok - $1"; fi; }
 publish() {
     local name=$1 out=$scratch/$1 said
     shift
-    dotnet publish -c Release -r linux-x64 -p:AttentionVersion="$version" -p:RestoreAdditionalProjectSources="$feed" -o "$out" "$@" || { echo "not ok - $name: does not publish"; return; }
+    dotnet publish -c Release -r linux-x64 -p:AttentionVersion="$version" -p:RestoreAdditionalProjectSources="$feed" -o "$out" "$@" || { echo "not ok - $name: does not publish"; exit 1; }
     verdict "$name: publishes" ""
     said=$(cd / && env -u ATTENTION_LIBRARY "$out/Consumer")
     verdict "$name: runs" "$( (($?)) && echo "exit status $?")"
