@@ -1,14 +1,17 @@
 // backends_test.cpp — every case x every backend x every instruction set of this machine, against the reference.
 #include <gtest/gtest.h>
 
-#include "../reference/judge.hpp"
-#include "handles.hpp"
-#include "sample.hpp"
+#include "run.hpp"
+
+namespace cases {
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+} // namespace cases
 
 namespace {
 
 using namespace handles;
 using cases::Case;
+using cases::Layout;
 using cases::Sample;
 
 class Backends : public ::testing::TestWithParam<Case> {};
@@ -18,17 +21,13 @@ bool takes(const Case& c, int32_t backend) {
     if (backend == ATTN_BACKEND_NAIVE) return true;
     if (c.type == cases::Type::f64) return false;
     if (backend == ATTN_BACKEND_MEMORY_EFFICIENT) return true;
-    const bool apart = c.layout == cases::Layout::spread_columns && (c.D > 1 || c.Dv > 1),
-               transposed = c.layout == cases::Layout::transposed_keys && c.D > 1 && c.Sk != 1;
+    const bool apart = c.layout == Layout::spread_columns && (c.D > 1 || c.Dv > 1), transposed = c.layout == Layout::transposed_keys && c.D > 1 && c.Sk != 1;
     return !apart && !transposed && c.D <= 512 && c.Dv <= 512;
 }
 
 TEST_P(Backends, AgreesWithTheReference) {
     Sample sample(GetParam());
     const reference::Judge judge(sample.problem);
-    const reference::Output output{
-        [&](int64_t b, int64_t h, int64_t i, int64_t d) { return sample.O.get(b, h, i, d); },
-        [&](int64_t b, int64_t h, int64_t i) { return double(sample.lse[size_t((b * sample.problem.Hq + h) * sample.problem.Sq + i)]); }};
     static const std::vector<std::string> sets = instruction_sets();
     for (const std::string& isa : sets) {
         const Context c = context(2, isa.c_str());
@@ -46,8 +45,7 @@ TEST_P(Backends, AgreesWithTheReference) {
             report.size = sizeof report;
             args.report = &report;
             ASSERT_TRUE(succeeded(attn_run(p, &args)));
-            const reference::Verdict verdict = judge(output);
-            EXPECT_TRUE(verdict) << verdict.wrong << "; the largest error is " << verdict.share << " of what is allowed";
+            EXPECT_TRUE(agrees(judge, sample));
             EXPECT_TRUE(sample.O.gaps_hold(0xff)) << "something was written between the rows of O";
             attn_tiles tiles{};
             tiles.size = sizeof tiles;
@@ -66,7 +64,3 @@ std::string identifier(const ::testing::TestParamInfo<Case>& info) {
 INSTANTIATE_TEST_SUITE_P(Cases, Backends, ::testing::ValuesIn(cases::list()), identifier);
 
 } // namespace
-
-namespace cases {
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
-} // namespace cases
