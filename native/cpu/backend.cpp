@@ -45,10 +45,11 @@ void run_decode(const Call& call, const Kernels& kernels, Pool& pool) {
 
 void run_flash(const Call& call, const Kernels& kernels, Pool& pool) {
     const Problem& p = *call.problem;
-    const int64_t rows = FlashShape(p).rows, blocks = (p.Sq + rows - 1) / rows;
+    const FlashShape shape(p, pool.workers());
+    const int64_t blocks = shape.blocks(p);
     const auto block = [&](int place, int64_t item) {
         const int64_t head = item / blocks, last_first = blocks - 1 - item % blocks; // under a causal mask the last blocks are the longest
-        kernels.flash(call, pool.scratch(place), head / p.Hq, head % p.Hq, last_first);
+        kernels.flash(call, shape, pool.scratch(place), head / p.Hq, head % p.Hq, last_first);
     };
     parallel(pool, p.B * p.Hq * blocks, 1, block, call.cancel);
 }

@@ -61,7 +61,9 @@ public:
           with_terms(Terms::any(c)),
           unit(with_terms ? kLog2e : 1),
           K{static_cast<const T*>(c.K), p.k},
-          V{static_cast<const T*>(c.V), p.v} {}
+          V{static_cast<const T*>(c.V), p.v},
+          mask(c.mask, rule, b),
+          documents(mask.query_documents(0)) {}
 
     void attend() {
         load_queries();
@@ -107,10 +109,11 @@ private:
     // S, the softmax and O of 64 keys.
     void visit_cell(int64_t k0, int64_t end) {
         const int n = int(smaller(kCell, rule.keys - k0)), c = int(k0 / kCell);
+        const Documents keys = mask.key_documents(c);
         Sight sees;
         bool any = false;
         for (int g = 0; g < heads; ++g) {
-            if (g == 0 || call.mask.keep.head) sees = sight(call.mask, rule, b, first_head + g, 0, c, s.words); // only a keep mask tells heads apart
+            if (g == 0 || call.mask.keep.head) sees = mask.sight(first_head + g, 0, c, documents, keys, s.words); // only a keep mask tells heads apart
             visited += sees.cell != Cell::empty;
             any |= sees.cell != Cell::empty;
             for (int i = 0; i < p.Sq; ++i) word[g * p.Sq + i] = i < rule.queries && sees.cell != Cell::empty ? sees.word(i) : 0;
@@ -233,6 +236,8 @@ private:
     const bool with_terms;
     const float unit; // of the scores: 2^(unit * difference) is the weight
     const Heads<const T> K, V;
+    const Sights mask;
+    const Documents documents;
     int64_t visited = 0;
     uint64_t word[kMostRows];
 };

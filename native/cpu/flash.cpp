@@ -20,22 +20,25 @@ struct Panel {
     uint32_t bits[kRows]; // of a panel that is not whole: which keys each row sees
 };
 
+enum class Scores { plain, biased, general }; // without terms, with a float32 bias alone, with any terms
+
 class Block {
 public:
-    Block(const Call& c, unsigned char* scratch, int64_t batch, int64_t head, int64_t block)
+    Block(const Call& c, const FlashShape& s, unsigned char* scratch, int64_t batch, int64_t head, int64_t block)
         : call(c),
           p(*c.problem),
           b(batch),
           h(head),
           rule(c.mask.rule(batch)),
-          shape(p),
+          shape(s),
           q0(block * shape.rows),
           all(int(smaller(shape.rows, p.Sq - q0))),
           rows(int(larger(0, smaller(all, rule.queries - q0)))),
           D(p.D),
           Dv((p.Dv + kWidth - 1) / kWidth * kWidth),
           with_terms(Terms::any(c)),
-          terms(c, rule, batch, head) {
+          terms(c, rule, batch, head),
+          mask(c.mask, rule, batch) {
         float* at = reinterpret_cast<float*>(scratch);
         const auto take = [&](int64_t n) { return at += n, at - n; };
         sQ = take(shape.rows * D), sO = take(shape.rows * Dv), sK = take(shape.keys * D), sV = take(shape.keys * Dv);
@@ -47,6 +50,7 @@ public:
     template <class T>
     void attend() {
         load_queries<T>();
+        for (int r = 0; r * kCell < rows; ++r) documents[r] = mask.query_documents(q0 / kCell + r);
         const Range seen = rule.keys_of({q0, q0 + rows});
         int64_t visited = 0;
         for (int64_t k0 = seen.begin / shape.keys * shape.keys; k0 < seen.end && !call.cancelled(); k0 += shape.keys) {
@@ -70,12 +74,16 @@ private:
     // What each cell of queries sees of each cell of keys in this step; how many see anything.
     int look(int64_t c0, int64_t c1) {
         int found = 0;
-        for (int r = 0; r * kCell < rows; ++r)
-            for (int64_t c = c0; c < c1; ++c) {
+        for (int r = 0; r * kCell < rows; ++r) alike[r] = true;
+        for (int64_t c = c0; c < c1; ++c) {
+            const Documents keys = mask.key_documents(c);
+            for (int r = 0; r * kCell < rows; ++r) {
                 Sight& s = sights[r][c - c0];
-                s = sight(call.mask, rule, b, h, q0 / kCell + r, c, sWords + (r * kMaxKeyCells + (c - c0)) * kCell);
+                s = mask.sight(h, q0 / kCell + r, c, documents[r], keys, sWords + (r * kMaxKeyCells + (c - c0)) * kCell);
                 found += s.cell != Cell::empty;
+                alike[r] &= s.step == 0;
             }
+        }
         return found;
     }
 
@@ -83,61 +91,64 @@ private:
     void visit(int row, int count, int64_t c0, int n) {
         if constexpr (R > 1)
             if (count < R) return visit<R - 1>(row, count, c0, n);
-        Panel panels[kMaxKeys / kPanel];
-        if (const int m = find_panels<R>(row, c0, n, panels)) with_terms ? strip<R, true>(row, panels, m) : strip<R, false>(row, panels, m);
+        if (row % kCell == 0 || !alike[row / kCell]) panel_count = find_panels(row, alike[row / kCell] ? kRows : R, c0, n);
+        if (!panel_count) return;
+        if (!with_terms) strip<R, Scores::plain>(row);
+        else if (terms.only_bias()) strip<R, Scores::biased>(row);
+        else strip<R, Scores::general>(row);
     }
-    // The panels in which a strip of R queries sees anything.
-    template <int R>
-    [[gnu::noinline]] int find_panels(int row, int64_t c0, int n, Panel* panel) const {
-        int count = 0;
+    // The panels in which any of `count` queries sees anything.
+    [[gnu::noinline]] int find_panels(int row, int count, int64_t c0, int n) {
+        Panel* panel = panels;
         for (int c = 0; c < n; ++c) {
             const Sight& s = sights[row / kCell][c];
             if (s.cell == Cell::empty) continue;
-            uint64_t word[R], any = 0, every = ~0ull;
-            for (int i = 0; i < R; ++i) {
+            uint64_t word[kRows], any = 0, every = ~0ull;
+            for (int i = 0; i < count; ++i) {
                 word[i] = s.word(row + i);
                 any |= word[i], every &= word[i];
             }
             for (int j = 0; j < kPanels; ++j) {
                 const uint64_t bits = low_bits(kPanel) << (j * kPanel);
                 if (!(any & bits)) continue;
-                Panel& x = panel[count++];
+                Panel& x = *panel++;
                 x.K = sK + (c * kPanels + j) * kPanel * D, x.V = sV + (c * kCell + j * kPanel) * Dv;
                 x.key = (c0 + c) * kCell + j * kPanel;
                 x.whole = !(~every & bits), x.hidden = false;
-                if (!x.whole) UNROLL
-                for (int i = 0; i < R; ++i) x.bits[i] = uint32_t(word[i] >> (j * kPanel));
+                if (x.whole) continue;
+                for (int i = 0; i < count; ++i) x.bits[i] = uint32_t(word[i] >> (j * kPanel));
             }
         }
-        return count;
+        return int(panel - panels);
     }
 
     // The paper's inner loop for R queries: S = Q K^T, P = exp(S - m), O = alpha O + P V.
-    template <int R, bool kTerms>
-    void strip(int row, Panel* panels, int n) {
+    template <int R, Scores kScores>
+    void strip(int row) {
+        constexpr bool kTerms = kScores != Scores::plain;
         vec top[R]; // of each row, lane by lane
         float alpha[kRows + kWidth];
-        scores<R, kTerms>(row, panels, n, top);
-        if constexpr (kTerms) add_terms(row, R, panels, n, top);
-        const bool moved = softmax<R, kTerms>(row, n, top, alpha);
+        scores<R, kScores == Scores::biased>(row, top);
+        if constexpr (kScores == Scores::general) add_terms(row, R, top);
+        const bool moved = softmax<R, kTerms>(row, top, alpha);
         int64_t d = 0;
-        for (; d + kPanel <= Dv; d += kPanel) add_values<R, kVecs>(row, d, panels, n, moved, alpha);
-        for (; d < Dv; d += kWidth) add_values<R, 1>(row, d, panels, n, moved, alpha);
+        for (; d + kPanel <= Dv; d += kPanel) add_values<R, kVecs>(row, d, moved, alpha);
+        for (; d < Dv; d += kWidth) add_values<R, 1>(row, d, moved, alpha);
     }
     // Verbs are functions of their own: inlined together, GCC runs out of registers in their inner loops.
-    template <int R, bool kTerms>
-    [[gnu::noinline]] void scores(int row, const Panel* panels, int n, vec* largest) {
+    template <int R, bool kBias>
+    [[gnu::noinline]] void scores(int row, vec* largest) {
         vec top[R];
         UNROLL
         for (int i = 0; i < R; ++i) top[i] = set1(-INFINITY);
         const float* Q = sQ + row * D;
         float* out = sS;
-        for (int t = 0; t < n; ++t, out += kPanel) {
+        for (int t = 0; t < panel_count; ++t, out += kPanel) {
             Accum<R, kVecs> S{};
-            if constexpr (kTerms)
-                for (int i = 0; i < R; ++i) terms.fetch<3>(q0 + row + i, panels[t].key, kPanel); // from L2 to L1 while the product runs
             multiply(S, Q, D, panels[t].K, kPanel, D);
-            if (!kTerms && !panels[t].whole) hide(S, panels[t].bits);
+            if constexpr (kBias) add_bias(S, q0 + row, panels[t].key);
+            if (!panels[t].whole) hide(S, panels[t].bits);
+            if (kBias && R == 1) panels[t].hidden = nothing(S);
             UNROLL
             for (int i = 0; i < R; ++i) {
                 UNROLL
@@ -150,11 +161,28 @@ private:
         UNROLL
         for (int i = 0; i < R; ++i) largest[i] = top[i];
     }
-    [[gnu::noinline]] void add_terms(int row, int count, Panel* panels, int n, vec* largest) {
+    template <int R>
+    INLINE void add_bias(Accum<R, kVecs>& S, int64_t query, int64_t key) const {
+        const bool inside = key + kPanel <= p.Sk;
+        UNROLL
+        for (int i = 0; i < R; ++i) {
+            const float* bias = terms.bias_row(query + i) + key;
+            UNROLL
+            for (int j = 0; j < kVecs; ++j) S.x[i][j] += inside ? load(bias + j * kWidth) : load(bias + j * kWidth, p.Sk - key - j * kWidth);
+        }
+    }
+    template <int R>
+    INLINE static bool nothing(const Accum<R, kVecs>& S) {
+        bool nothing = true;
+        UNROLL
+        for (int j = 0; j < kVecs; ++j) nothing &= hidden(S.x[0][j]);
+        return nothing;
+    }
+    [[gnu::noinline]] void add_terms(int row, int count, vec* largest) {
         for (int i = 0; i < count; ++i) {
             vec top = set1(-INFINITY);
             float* S = sS + i * kMaxKeys;
-            for (int t = 0; t < n; ++t, S += kPanel) {
+            for (int t = 0; t < panel_count; ++t, S += kPanel) {
                 bool nothing = true;
                 UNROLL
                 for (int j = 0; j < kPanel; j += kWidth) {
@@ -170,7 +198,7 @@ private:
         }
     }
     template <int R, bool kTerms>
-    [[gnu::noinline]] bool softmax(int row, int n, const vec* top, float* alpha) {
+    [[gnu::noinline]] bool softmax(int row, const vec* top, float* alpha) {
         constexpr float unit = kTerms ? kLog2e : 1;
         float base[R];
         UNROLL
@@ -186,7 +214,7 @@ private:
             float *P = sS + i * kMaxKeys, *l = sl + (row + i) * kWidth;
             vec sum = load(l) * alpha[i];
             pin(sum); // the same bits whatever the loop becomes
-            _Pragma("GCC unroll 4") for (int j = 0; j < n * kPanel; j += kWidth) {
+            _Pragma("GCC unroll 4") for (int j = 0; j < panel_count * kPanel; j += kWidth) {
                 const vec e = exp2((load(P + j) - base[i]) * unit);
                 sum += e;
                 store(P + j, e);
@@ -197,7 +225,7 @@ private:
         return moved;
     }
     template <int R, int N>
-    [[gnu::noinline]] void add_values(int row, int64_t d, const Panel* panels, int n, bool moved, const float* alpha) {
+    [[gnu::noinline]] void add_values(int row, int64_t d, bool moved, const float* alpha) {
         Accum<R, N> O;
         UNROLL
         for (int i = 0; i < R; ++i) {
@@ -209,7 +237,7 @@ private:
             UNROLL
             for (int j = 0; j < N; ++j) O.x[i][j] *= alpha[i];
         }
-        for (int t = 0; t < n; ++t)
+        for (int t = 0; t < panel_count; ++t)
             if (R > 1 || !panels[t].hidden) multiply(O, sS + t * kPanel, kMaxKeys, panels[t].V + d, Dv, kPanel);
         UNROLL
         for (int i = 0; i < R; ++i) {
@@ -286,7 +314,7 @@ private:
     // Each strip brings its share of the next step's keys into L2, and the next strip's bias.
     void fetch_ahead(int64_t k0, Range seen, int row, int count) const {
         if (with_terms)
-            for (int i = row + count; i < smaller(rows, row + 2 * count); ++i) terms.fetch<2>(q0 + i, k0, shape.keys);
+            for (int i = row + count; i < smaller(rows, row + 2 * count); ++i) terms.fetch(q0 + i, k0, shape.keys);
         const int64_t next = k0 + shape.keys < seen.end ? k0 + shape.keys : seen.begin, hkv = h / p.group(), size = size_of(p.dtype);
         const auto *K = static_cast<const char*>(call.K), *V = static_cast<const char*>(call.V);
         for (int64_t k = next + row * shape.keys / rows; k < smaller(seen.end, next + (row + count) * shape.keys / rows); ++k) {
@@ -314,30 +342,38 @@ private:
     const Problem& p;
     const int64_t b, h;
     const Rule rule;
-    const FlashShape shape;
+    const FlashShape& shape;
     const int64_t q0;
     const int all, rows; // rows: of all, those within the query length
     const int64_t D, Dv; // Dv: in whole vectors
     const bool with_terms;
     const Terms terms;
+    const Sights mask;
     bool poisoned = false;
     float *sQ, *sO, *sK, *sV, *sS, *sl, *sm;
     uint64_t* sWords;
     Sight sights[kMaxCells][kMaxKeyCells];
+    Documents documents[kMaxCells];
+    bool alike[kMaxCells]; // of a cell of queries: all its rows see the same
+    Panel panels[kMaxKeys / kPanel];
+    int panel_count = 0;
 };
 
-// The largest of the tuning table.
-constexpr int64_t scratch_bytes(int64_t rows, int64_t keys, int64_t width) {
-    return ((rows + keys) * width + kRows * kMaxKeys + rows * (kWidth + 1)) * 4 + rows / kCell * kMaxKeyCells * kCell * 8;
+// The tuning table fits, at any D and Dv.
+constexpr int64_t scratch_bytes(int64_t width) {
+    const int64_t rows = FlashShape::rows_of(width), keys = FlashShape::keys_of(width);
+    return ((rows + keys) * (width + kWidth) + kRows * kMaxKeys + rows * (kWidth + 1)) * 4 + rows / kCell * kMaxKeyCells * kCell * 8;
 }
-static_assert(scratch_bytes(512, 256, 128 + kWidth) <= Pool::kScratchBytes);
-static_assert(scratch_bytes(256, 256, 256 + kWidth) <= Pool::kScratchBytes);
-static_assert(scratch_bytes(64, 64, 2 * FlashShape::kMaxDim) <= Pool::kScratchBytes);
+static_assert([] {
+    for (int64_t width = 2; width <= 2 * FlashShape::kMaxDim; ++width)
+        if (scratch_bytes(width) > Pool::kScratchBytes) return false;
+    return true;
+}());
 
 } // namespace
 
-void flash(const Call& call, unsigned char* scratch, int64_t b, int64_t h, int64_t block) {
-    Block work(call, scratch, b, h, block);
+void flash(const Call& call, const FlashShape& shape, unsigned char* scratch, int64_t b, int64_t h, int64_t block) {
+    Block work(call, shape, scratch, b, h, block);
     switch (call.problem->dtype) {
         case DType::f16: return work.attend<half>();
         case DType::bf16: return work.attend<bfloat>();

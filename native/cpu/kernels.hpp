@@ -10,15 +10,25 @@ namespace attn::cpu {
 uint64_t naive_workspace(const Problem& problem, int workers); // the scores of a head for each worker
 void naive(const Call& call, Pool& pool);
 
-// What flash keeps of a problem while keys pass by: the tuning table. Scratch fits in 2 MB, and what a step touches in half of a 1 MB L2.
+// What flash keeps of a problem while keys pass by: the tuning table. Scratch fits in 2 MB, and what a step touches in three quarters of a 1 MB L2.
 struct FlashShape {
-    int64_t rows, keys; // queries of a work item, keys of a step: multiples of 64; keys do not depend on anything but D and Dv, so that bits do not
-    explicit FlashShape(const Problem& p) {
-        const int64_t width = p.D + p.Dv;
-        keys = width <= 256 ? 256 : width <= 512 ? 128 : 64;             // a longer step rescales O less often: 64 keys cost 6 %, 128 2.5 %; 512 give 0.6 %
-        rows = larger(1, smaller(8, 64 * 1024 / width / kCell)) * kCell; // more rows pack K and V less often
+    static constexpr int kMaxDim = 512, kMaxRows = 768, kMaxCells = kMaxRows / kCell, kMaxKeys = 256;
+    int64_t rows, keys; // queries of a work item, keys of a step: multiples of 64; bits depend on keys, and keys on D and Dv alone
+
+    FlashShape(const Problem& p, int workers) : rows(rows_of(p.D + p.Dv)), keys(keys_of(p.D + p.Dv)) {
+        const int64_t heads = p.B * p.Hq, wanted = 8 * int64_t(workers); // items, so that workers end together
+        while (rows > 2 * kCell && heads * ((p.Sq + rows - 1) / rows) < wanted) rows -= kCell;
+        rows = cells_of((p.Sq + blocks(p) - 1) / blocks(p)) * kCell; // blocks of one size
     }
-    static constexpr int kMaxDim = 512, kMaxCells = 8, kMaxKeys = 256;
+    int64_t blocks(const Problem& p) const { return (p.Sq + rows - 1) / rows; }
+
+    static constexpr int64_t rows_of(int64_t width) { // more rows pack K and V less often
+        const int64_t cells = 96 * 1024 / width / kCell;
+        return (cells < 1 ? 1 : cells > kMaxCells ? kMaxCells : cells) * kCell;
+    }
+    static constexpr int64_t keys_of(int64_t width) { // a longer step rescales O less often: 64 keys cost 6 %, 128 2.5 %; 512 give 0.6 %
+        return width <= 256 ? 256 : width <= 512 ? 128 : 64;
+    }
 };
 
 // Few queries: bound by reading K and V once. A work item is some heads of a group with all their queries against a run of chunks; chunks are merged in order,
@@ -52,7 +62,7 @@ struct KeepRow {
 
 #define ATTN_KERNELS(isa)                                                                                                \
     namespace isa {                                                                                                      \
-    void flash(const Call& call, unsigned char* scratch, int64_t b, int64_t h, int64_t block);                           \
+    void flash(const Call& call, const FlashShape& shape, unsigned char* scratch, int64_t b, int64_t h, int64_t block);  \
     void decode(const Call& call, const DecodeShape& shape, unsigned char* scratch, int64_t item);                       \
     void merge_chunks(const Call& call, const DecodeShape& shape, unsigned char* scratch, int64_t row); /* of B Hq Sq */ \
     void pack_row(const KeepRow& keep, Cell* classes, uint64_t* words);                                                  \

@@ -17,29 +17,38 @@ struct Documents {
     int32_t least = INT32_MAX, most = INT32_MIN;
     uint32_t first = UINT32_MAX;
 
+    Documents() = default;
     INLINE Documents(const int32_t* id, int64_t n) {
+        ivec low = ivec{} + INT32_MAX, high = ivec{} + INT32_MIN;
+        uvec positive = uvec{} + UINT32_MAX;
         int64_t i = 0;
-        if (n >= kWidth) {
-            ivec low = set(INT32_MAX), high = set(INT32_MIN);
-            uvec positive = uvec(set(-1));
-            for (; i + kWidth <= n; i += kWidth) {
-                const ivec x = *reinterpret_cast<const ivec_unaligned*>(id + i);
-                low = x < low ? x : low, high = x > high ? x : high;
-                positive = uvec(x) < positive ? uvec(x) : positive;
-            }
-            for (int l = 0; l < kWidth; ++l) add(low[l], high[l], positive[l]);
+        for (; i + kWidth <= n; i += kWidth) {
+            const ivec x = *reinterpret_cast<const ivec_unaligned*>(id + i);
+            low = lower(low, x), high = higher(high, x), positive = lower(positive, uvec(x));
         }
-        for (; i < n; ++i) add(id[i], id[i], uint32_t(id[i]));
+        least = fold(
+            low, [](ivec a, ivec b) __attribute__((always_inline)) { return lower(a, b); });
+        most = fold(
+            high, [](ivec a, ivec b) __attribute__((always_inline)) { return higher(a, b); });
+        first = fold(
+            positive, [](uvec a, uvec b) __attribute__((always_inline)) { return lower(a, b); });
+        for (; i < n; ++i) {
+            if (id[i] < least) least = id[i];
+            if (id[i] > most) most = id[i];
+            if (uint32_t(id[i]) < first) first = uint32_t(id[i]);
+        }
     }
     INLINE bool one() const { return least == most && least >= 0; }
     INLINE bool meet(const Documents& o) const { return most >= 0 && o.most >= 0 && first <= uint32_t(o.most) && o.first <= uint32_t(most); }
 
 private:
-    INLINE static ivec set(int32_t x) { return ivec{} + x; }
-    INLINE void add(int32_t low, int32_t high, uint32_t positive) {
-        if (low < least) least = low;
-        if (high > most) most = high;
-        if (positive < first) first = positive;
+    template <class V>
+    INLINE static V lower(V a, V b) {
+        return a < b ? a : b;
+    }
+    template <class V>
+    INLINE static V higher(V a, V b) {
+        return a > b ? a : b;
     }
 };
 
@@ -75,34 +84,45 @@ INLINE void see(const Mask& mask, const Rule& rule, int64_t b, int64_t h, int64_
     }
 }
 
-constexpr uint64_t kEvery = ~0ull;
+// A mask before the queries of one batch.
+class Sights {
+public:
+    INLINE Sights(const Mask& m, const Rule& r, int64_t batch) : mask(m), rule(r), b(batch) {}
 
-// Cell (r, c) for the queries below rule.queries, of the class that Mask::cell gives; `own` has room for 64 words.
-[[gnu::noinline]] static Sight sight(const Mask& mask, const Rule& rule, int64_t b, int64_t h, int64_t r, int64_t c, uint64_t* own) {
-    const Range q{r * kCell, smaller(smaller((r + 1) * kCell, mask.Sq), rule.queries)}, k{c * kCell, smaller((c + 1) * kCell, mask.Sk)};
-    const Range seen = rule.keys_of(q);
-    if (q.begin >= q.end || seen.end <= k.begin || seen.begin >= k.end) return {};
-    const int64_t at = mask.keep.classes ? mask.keep.cell(b, h, r, c) : 0;
-    const Cell kept = mask.keep.classes ? mask.keep.classes[at] : Cell::full;
-    if (kept == Cell::empty) return {};
-    bool whole = rule.whole(q, k);
-    if (mask.q_documents) {
-        const Documents mine(mask.q_documents + b * mask.Sq + q.begin, q.end - q.begin), theirs(mask.k_documents + b * mask.Sk + k.begin, k.end - k.begin);
-        if (!mine.meet(theirs)) return {};
-        whole &= mine.one() && theirs.one();
+    INLINE Documents query_documents(int64_t r) const { return of(mask.q_documents, mask.Sq, r * kCell, smaller(mask.Sq, rule.queries)); }
+    INLINE Documents key_documents(int64_t c) const { return of(mask.k_documents, mask.Sk, c * kCell, mask.Sk); }
+
+    // Cell (r, c) for the queries below rule.queries, of the class that Mask::cell gives; `own` has room for 64 words.
+    [[gnu::noinline]] Sight sight(int64_t h, int64_t r, int64_t c, const Documents& mine, const Documents& theirs, uint64_t* own) const {
+        const Range q{r * kCell, smaller(smaller((r + 1) * kCell, mask.Sq), rule.queries)}, k{c * kCell, smaller((c + 1) * kCell, mask.Sk)};
+        const Range seen = rule.keys_of(q);
+        if (q.begin >= q.end || seen.end <= k.begin || seen.begin >= k.end) return {};
+        if (mask.q_documents && !mine.meet(theirs)) return {};
+        const int64_t at = mask.keep.classes ? mask.keep.cell(b, h, r, c) : 0;
+        const Cell kept = mask.keep.classes ? mask.keep.classes[at] : Cell::full;
+        if (kept == Cell::empty) return {};
+        const bool whole = rule.whole(q, k) && (!mask.q_documents || (mine.one() && theirs.one())), ragged = k.end < (c + 1) * kCell;
+        if (whole && kept == Cell::full) {
+            if (!ragged) return {Cell::full, 0, &kEvery};
+            *own = low_bits(k.end - k.begin);
+            return {Cell::full, 0, own};
+        }
+        Sight sight{Cell::partial, 1, own};
+        if (whole && !ragged) sight = {Cell::partial, mask.keep.word_step, mask.keep.words + at * kCell};
+        else see(mask, rule, b, h, q.begin, c, int(q.end - q.begin), own);
+        uint64_t any = 0; // two partial masks may have nothing in common
+        for (int64_t i = q.begin; i < q.end; ++i) any |= sight.word(i);
+        return any ? sight : Sight{};
     }
-    const bool ragged = k.end < (c + 1) * kCell;
-    if (whole && kept == Cell::full) {
-        if (!ragged) return {Cell::full, 0, &kEvery};
-        *own = low_bits(k.end - k.begin);
-        return {Cell::full, 0, own};
+
+private:
+    INLINE Documents of(const int32_t* ids, int64_t length, int64_t begin, int64_t end) const {
+        return ids ? Documents(ids + b * length + begin, smaller(kCell, end - begin)) : Documents();
     }
-    Sight sight{Cell::partial, 1, own};
-    if (whole && !ragged) sight = {Cell::partial, mask.keep.word_step, mask.keep.words + at * kCell};
-    else see(mask, rule, b, h, q.begin, c, int(q.end - q.begin), own);
-    uint64_t any = 0; // two partial masks may have nothing in common
-    for (int64_t i = q.begin; i < q.end; ++i) any |= sight.word(i);
-    return any ? sight : Sight{};
-}
+    static constexpr uint64_t kEvery = ~0ull;
+    const Mask& mask;
+    const Rule& rule;
+    const int64_t b;
+};
 
 } // namespace attn::cpu::ISA

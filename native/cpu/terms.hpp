@@ -33,10 +33,12 @@ public:
         }
         return s;
     }
-    // The bias of the keys [j, j + n) comes to level 2 (L2) or 3 (L1).
-    template <int kLevel>
+    // A bias whose rows can be added as they lie, and nothing else.
+    INLINE bool only_bias() const { return bias && dtype == DType::f32 && column == 1 && softcap == 0 && !has_slope; }
+    INLINE const float* bias_row(int64_t i) const { return reinterpret_cast<const float*>(bias) + i * row; }
+    // The bias of the keys [j, j + n) comes to L2.
     INLINE void fetch(int64_t i, int64_t j, int64_t n) const {
-        if (bias && column == 1) prefetch<kLevel>(bias + (i * row + j) * size_of(dtype), smaller(n, keys - j) * size_of(dtype));
+        if (bias && column == 1) prefetch(bias + (i * row + j) * size_of(dtype), smaller(n, keys - j) * size_of(dtype));
     }
 
 private:

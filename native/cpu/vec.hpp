@@ -174,8 +174,8 @@ INLINE void transpose(vec (&x)[kWidth]) {
         transpose<kStep * 2>(x);
     }
 }
-template <int kStep = kWidth / 2, class Op>
-INLINE float fold(vec x, Op op) {
+template <int kStep = kWidth / 2, class V, class Op>
+INLINE auto fold(V x, Op op) {
     if constexpr (kStep == 0) {
         return x[0];
     } else {
