@@ -2,9 +2,12 @@ using System.Runtime.InteropServices;
 
 namespace Attention.Interop;
 
-/// <summary>A handle of the native library: destroyed once, from any thread, also by the finalizer. Its number is never an address, so a stale one is found out.</summary>
+/// <summary>A handle of the native library: destroyed once, from any thread, also by the finalizer. Its number is never an address, so a stale one is found
+/// out.</summary>
 internal abstract class NativeHandle : SafeHandle
 {
+    private bool _disposed;
+
     private protected NativeHandle(nint value)
         : base(0, ownsHandle: true)
     {
@@ -13,8 +16,17 @@ internal abstract class NativeHandle : SafeHandle
 
     public override bool IsInvalid => handle == 0;
 
+    /// <summary>Whether it was disposed, though others may still use it: from then on nobody may begin to.</summary>
+    internal new bool IsClosed => Volatile.Read(ref _disposed) || base.IsClosed;
+
     /// <summary>The number, for a call that keeps this object reachable; a handle destroyed meanwhile is refused by the library.</summary>
     internal nint Value => handle;
+
+    protected override void Dispose(bool disposing)
+    {
+        Volatile.Write(ref _disposed, true);
+        base.Dispose(disposing);
+    }
 }
 
 internal sealed class ContextHandle(nint value) : NativeHandle(value)
