@@ -93,51 +93,6 @@ internal sealed class AsyncTests(AttentionBackend backend, string device) : Back
     }
 
     [Test]
-    public async Task Sixty_four_runs_complete_on_a_pool_of_one_thread()
-    {
-        ThreadPool.GetMinThreads(out int minimum, out int minimumPorts);
-        ThreadPool.GetMaxThreads(out int maximum, out int maximumPorts);
-        // The pool has no fewer threads than processors: the others are kept busy until the end.
-        int busy = Environment.ProcessorCount - 1;
-        using ManualResetEventSlim done = new();
-        using CountdownEvent started = new(Math.Max(1, busy));
-        try
-        {
-            ThreadPool.SetMinThreads(1, minimumPorts);
-            ThreadPool.SetMaxThreads(Environment.ProcessorCount, maximumPorts);
-            for (int thread = 0; thread < busy; thread++)
-            {
-                ThreadPool.UnsafeQueueUserWorkItem(_ =>
-                {
-                    started.Signal();
-                    done.Wait();
-                }, null);
-            }
-            Assert.That(busy == 0 || started.Wait(TimeSpan.FromSeconds(60)), Is.True);
-            using AttentionPlan plan = Plan(Problem());
-            using AttentionTensor q = Tensor(1), k = Tensor(2), v = Tensor(3);
-            AttentionTensor[] outputs = [.. Enumerable.Range(0, 64).Select(_ => Context.Allocate<float>([B, H, S, D]))];
-            AttentionStream[] streams = [.. Enumerable.Range(0, 4).Select(_ => Context.CreateStream())];
-            Task all = Task.WhenAll(outputs.Select(async (output, at) =>
-            {
-                await plan.RunAsync(q, k, v, output, stream: streams[at % 4]);
-                await Task.Yield(); // a continuation needs the pool's only thread
-            }));
-            Assert.That(await Task.WhenAny(all, Task.Delay(TimeSpan.FromSeconds(60))) == all, Is.True, "a run held the pool's only thread");
-            float[] right = Right(plan, 1, 2, 3);
-            Assert.That(outputs.All(output => Read(output).AsSpan().SequenceEqual(right)), Is.True);
-            Array.ForEach(outputs, output => output.Dispose());
-            Array.ForEach(streams, stream => stream.Dispose());
-        }
-        finally
-        {
-            done.Set();
-            ThreadPool.SetMinThreads(minimum, minimumPorts);
-            ThreadPool.SetMaxThreads(maximum, maximumPorts);
-        }
-    }
-
-    [Test]
     public void A_cancelled_token_starts_nothing()
     {
         using AttentionPlan plan = Plan(Problem());

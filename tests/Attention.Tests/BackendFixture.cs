@@ -21,6 +21,7 @@ internal abstract class BackendFixture(AttentionBackend backend, string device)
         {
             Assert.Ignore(NoCuda);
         }
+        _ = Context; // before anything counts what lives
     }
 }
 
