@@ -1,6 +1,7 @@
 // memory_efficient.cpp — attention over any strides, element types and sizes in memory that does not grow with them: a block of queries keeps its O, m and l
 // while cells of 64 keys are gathered into contiguous floats and pass by. Compiled once per instruction set.
 #include <cmath>
+#include <functional>
 
 #include "../model/problem.hpp"
 #include "element.hpp"
@@ -240,11 +241,11 @@ template <class T>
 void attend(const Call& call, Pool& pool) {
     const Problem& p = *call.problem;
     const int64_t blocks = (p.Sq + kBlock - 1) / kBlock, parts = (p.Dv + kColumns - 1) / kColumns;
-    const Pool::Work block = [&](int place, int64_t item) {
+    const auto block = [&](int place, int64_t item) {
         const int64_t part = item % parts, at = item / parts % blocks, head = item / parts / blocks;
         Block<T>(call, pool.scratch(place)).attend(head / p.Hq, head % p.Hq, at * kBlock, part * kColumns);
     };
-    pool.parallel(p.B * p.Hq * blocks * parts, 1, block, call.cancel);
+    pool.parallel(p.B * p.Hq * blocks * parts, 1, std::cref(block), call.cancel);
 }
 
 } // namespace

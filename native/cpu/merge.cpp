@@ -1,5 +1,6 @@
 // merge.cpp — partial results over disjoint keys form a monoid: weights are exp(LSE_side - LSE), so a row that saw nothing weighs nothing.
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "backend.hpp"
@@ -25,7 +26,7 @@ void merge(DType dtype, int64_t B, int64_t H, int64_t S, int64_t Dv, const Merge
         using T = decltype(zero);
         const Heads<const T> Oa = heads<const T>(a.O, a.stride), Ob = heads<const T>(b.O, b.stride);
         const Heads<T> out = heads<T>(O, stride);
-        const Pool::Work row = [&](int, int64_t at) {
+        const auto row = [&](int, int64_t at) {
             const int64_t i = at % S, h = at / S % H, batch = at / S / H;
             const float La = a.LSE[at], Lb = b.LSE[at], L = log_sum_exp(La, Lb), wa = weight(La, L), wb = weight(Lb, L);
             const T *x = Oa.row(batch, h, i), *y = Ob.row(batch, h, i);
@@ -37,7 +38,7 @@ void merge(DType dtype, int64_t B, int64_t H, int64_t S, int64_t Dv, const Merge
             }
             if (LSE) LSE[at] = L;
         };
-        pool.parallel(B * H * S, kRows, row);
+        pool.parallel(B * H * S, kRows, std::cref(row));
     });
 }
 

@@ -2,7 +2,7 @@
 // The reference of the library: any strides, any size, and the only backend that can show P.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <functional>
 #include <limits>
 
 #include "backend.hpp"
@@ -140,11 +140,11 @@ void naive(const Call& call, Pool& pool) {
     const Problem& p = *call.problem;
     with_element(p.dtype, [&](auto zero) {
         using T = decltype(zero);
-        const Pool::Work head = [&](int place, int64_t item) {
+        const auto head = [&](int place, int64_t item) {
             double* const S = reinterpret_cast<double*>(call.workspace + uint64_t(place) * score_bytes(p));
             Naive<T>(call, item / p.Hq, item % p.Hq, S, pool.scratch(place)).attend();
         };
-        pool.parallel(p.B * p.Hq, 1, head, call.cancel);
+        pool.parallel(p.B * p.Hq, 1, std::cref(head), call.cancel);
     });
 }
 
