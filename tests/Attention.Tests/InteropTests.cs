@@ -42,7 +42,7 @@ internal sealed class InteropTests
     {
         float[] q = Numbers(1)[..(S * D)], k = Numbers(2)[..(S * D)], v = Numbers(3)[..(S * D)], output = new float[S * D], right = new float[S * D];
         ReadOnlyTensorSpan<float> qSpan = new(q, [1, 1, S, D]), kSpan = new(k, [1, 1, S, D]), vSpan = new(v, [1, 1, S, D]);
-        Assert.That(qSpan.Strides[0], Is.Zero, "what .NET says of a size of one");
+        Assert.That((long)qSpan.Strides[0], Is.Zero, "what .NET says of a size of one");
         RunReport report = ScaledDotProductAttention.Compute(qSpan, kSpan, vSpan, new TensorSpan<float>(output, [1, 1, S, D]), Mask.Causal);
         Assert.That(report.Backend, Is.EqualTo(AttentionBackend.Flash));
         ScaledDotProductAttention.Compute<float>(q, [1, 1, S, D], k, [1, 1, S, D], v, [1, 1, S, D], right, Mask.Causal);

@@ -1,0 +1,153 @@
+using System.Text.Json;
+using Attention.Tests.Reference;
+using Attention.Tool.Pictures;
+using SkiaSharp;
+
+namespace Attention.Tests;
+
+/// <summary><c>attn explain</c>, <c>info</c>, <c>bench</c> and help: what would run, and the picture of the tiles.</summary>
+[TestFixture]
+internal sealed class ExplainCommandTests
+{
+    private Folder _folder = null!;
+
+    [SetUp]
+    public void Make() => _folder = new();
+
+    [TearDown]
+    public void Clean() => _folder.Dispose();
+
+    private static (long Full, long Partial, long Empty) Tiles(JsonElement json)
+    {
+        JsonElement tiles = json.GetProperty("tiles");
+        return (tiles.GetProperty("full").GetInt64(), tiles.GetProperty("partial").GetInt64(), tiles.GetProperty("empty").GetInt64());
+    }
+
+    [Test]
+    public void A_shape_is_enough()
+    {
+        JsonElement json = Attn.Run("explain", "--shape", "2,8,2,512,512,64,64", "--causal", "--json").Json();
+        Problem p = new() { B = 2, Hq = 8, Hkv = 2, Sq = 512, Sk = 512, D = 64, Dv = 64, Causal = true };
+        using AttentionPlan plan = Contexts.Cpu.Plan(Library.Describe(p));
+        TileCounts counts = plan.Explain(Mask.Causal);
+        Assert.That(json.GetProperty("backend").GetString(), Is.EqualTo("flash"));
+        Assert.That(json.GetProperty("tile").GetProperty("keys").GetInt64(), Is.EqualTo(plan.TileKeys));
+        Assert.That(Tiles(json), Is.EqualTo((counts.Full, counts.Partial, counts.Empty)));
+    }
+
+    [Test]
+    public void Every_refusal_is_told()
+    {
+        JsonElement json = Attn.Here("explain", "--shape", "1,1,1,10,10,600,64", "--json").Json();
+        Assert.That(json.GetProperty("backend").GetString(), Is.EqualTo("memory-efficient"));
+        JsonElement refused = json.GetProperty("refused")[0];
+        Assert.That(refused.GetProperty("backend").GetString(), Is.EqualTo("flash"));
+        Assert.That(refused.GetProperty("reasons")[0].GetString(), Does.Contain("600").And.Contain("512"));
+        Attn.Here("explain", "--shape", "1,1,1,10,10,600,64", "--backend", "flash").IsError(3, "600", "512");
+    }
+
+    [Test]
+    public void Without_json_it_is_said_in_words()
+    {
+        Outcome outcome = Attn.Run("explain", "--shape", "2,8,2,512,512,64,64", "--causal");
+        Assert.That(outcome.Code, Is.Zero, outcome.Error);
+        Assert.That(outcome.Out, Does.Contain("flash").And.Contain("full").And.Contain("partial").And.Contain("empty"));
+    }
+
+    [TestCase("1,2,3")]
+    [TestCase("1,1,1,10,10,0,64")]
+    [TestCase("1,1,1,10,10,64,x")]
+    [TestCase("1,3,2,10,10,64,64")]
+    [TestCase("-1,1,1,10,10,64,64")]
+    public void Shapes_that_are_none(string shape) => Attn.Here("explain", "--shape", shape).IsError(2);
+
+    /// <summary>The colours of the drawn cells, counted, are the counts the plan tells.</summary>
+    [Test]
+    public void The_picture_shows_the_counted_tiles([Values("causal", "lengths", "keep")] string kind)
+    {
+        Random random = new(3);
+        Problem p = RandomProblems.Shaped(random, Element.F32, 2, 2, 1, 300, 520, 16, 16);
+        p = kind switch
+        {
+            "causal" => p with { Causal = true },
+            "lengths" => p with { KeyLengths = [100, 520] },
+            _ => p with { Keep = RandomProblems.Keep(random, [2, 1, 300, 520]) },
+        };
+        string picture = _folder["tiles.png"];
+        JsonElement json = Attn.Run(["explain", .. Attn.Options(_folder, p), "--plot", picture, "--json"]).Json();
+        (long full, long partial, long empty) = Tiles(json);
+        using AttentionPlan plan = Contexts.Cpu.Plan(Library.Describe(p));
+        Mask mask = Library.MaskOf(p);
+        Assert.That((full, partial, empty), Is.EqualTo((plan.Explain(mask).Full, plan.Explain(mask).Partial, plan.Explain(mask).Empty)));
+
+        // Every cell of the maps is one colour; a map stands for all the heads that share it. Where the cells lie is the picture's own to say.
+        List<global::Attention.Tool.Pictures.TileMap> maps = [];
+        for (int b = 0; b < p.B; b++)
+        {
+            Attention.TileMap map = plan.TileMap(b, 0, mask);
+            maps.Add(new(b, 0, p.Hq, map.Rows, map.Columns, [.. map.Classes.ToArray().Select(tile => (byte)tile)]));
+        }
+        TileMapPicture layout = new(maps, plan.TileQueries, plan.TileKeys, "", (full, partial, empty));
+        using SKBitmap bitmap = SKBitmap.Decode(picture);
+        Assert.That(bitmap, Is.Not.Null);
+        long drawnFull = 0, drawnPartial = 0, drawnEmpty = 0;
+        Assert.That(layout.Panels, Has.Count.EqualTo(p.B));
+        foreach (TileMapPanel panel in layout.Panels)
+        {
+            for (int r = 0; r < panel.Rows; r++)
+            {
+                for (int c = 0; c < panel.Columns; c++)
+                {
+                    SKColor colour = bitmap.GetPixel(panel.X + (c * layout.CellWidth) + (layout.CellWidth / 2), panel.Y + (r * layout.CellHeight) + (layout.CellHeight / 2));
+                    drawnFull += colour == TileMapPicture.Full ? panel.Heads : 0;
+                    drawnPartial += colour == TileMapPicture.Partial ? panel.Heads : 0;
+                    drawnEmpty += colour == TileMapPicture.Empty ? panel.Heads : 0;
+                }
+            }
+        }
+        Assert.That((drawnFull, drawnPartial, drawnEmpty), Is.EqualTo((full, partial, empty)));
+    }
+
+    [Test]
+    public void A_picture_that_cannot_be_written() =>
+        Attn.Here("explain", "--shape", "1,1,1,64,64,16,16", "--plot", _folder["absent/tiles.png"]).IsError(2, "--plot", "absent");
+
+    [Test]
+    public void Info_tells_what_was_loaded()
+    {
+        JsonElement json = Attn.Run("info", "--json").Json();
+        string text = json.GetRawText();
+        Assert.That(text, Does.Contain("libattention").And.Contain("cpu").And.Contain(Contexts.Cpu.InstructionSet));
+        Outcome words = Attn.Run("info");
+        Assert.That(words.Code, Is.Zero, words.Error);
+        Assert.That(words.Out, Does.Contain("libattention").And.Contain(Contexts.Cpu.InstructionSet));
+    }
+
+    [Test]
+    public void Help_teaches()
+    {
+        foreach (string command in new[] { "run", "explain", "bench", "info" })
+        {
+            Outcome outcome = Attn.Here(command, "--help");
+            Assert.That(outcome.Code, Is.Zero);
+            Assert.That(outcome.Error, Is.Empty);
+            Assert.That(outcome.Out, Does.Contain("EXAMPLES").And.Contain($"attn {command}"));
+        }
+        string run = Attn.Here("run", "--help").Out;
+        foreach (string option in new[]
+        {
+            "--mask", "--causal", "--prefix", "--window", "--offset", "--key-lengths", "--query-lengths", "--q-documents", "--k-documents", "--alibi", "--scale", "--softcap", "--lse",
+            "--probabilities", "--device", "--backend", "--threads", "--repeat", "--warmup", "--json", "--layout", "--dtype",
+        })
+        {
+            Assert.That(run, Does.Contain(option));
+        }
+        Assert.That(Attn.Here("--help").Code, Is.Zero);
+    }
+
+    [TestCase("--suite fast", "fast", "whisper")]
+    [TestCase("--threads 0", "--threads", "0")]
+    [TestCase("--dtype f8", "f8", "bf16")]
+    [TestCase("--output absent/x.json", "absent")]
+    public void Bench_refuses_bad_usage(string words, params string[] holding) => Attn.Here(["bench", .. words.Split(' ')]).IsError(2, holding);
+}
