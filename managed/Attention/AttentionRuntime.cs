@@ -43,8 +43,8 @@ public sealed record AttentionRuntimeInfo(
 public readonly record struct AttentionCounters(
     long LiveContexts, long LiveStreams, long LiveTensors, long LiveMasks, long LivePlans, long LiveBytes, long Runs, long MaskPasses);
 
-/// <summary>The native library under this assembly. It is loaded when first needed, from the file that the environment variable ATTENTION_LIBRARY names, or else from
-/// beside the assembly or the application.</summary>
+/// <summary>The native library under this assembly. It is loaded when first needed, from the file that the environment variable ATTENTION_LIBRARY names, or
+/// else from beside the assembly or the application.</summary>
 public static unsafe class AttentionRuntime
 {
     /// <summary>What was loaded, and what this machine offers it.</summary>

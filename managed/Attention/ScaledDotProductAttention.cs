@@ -6,7 +6,8 @@ namespace Attention;
 /// <summary>What a call of <see cref="ScaledDotProductAttention"/> may be told beyond its tensors. All defaults are the formula's.</summary>
 public sealed record AttentionOptions
 {
-    /// <summary>Where to compute; null: the context that owns Q, else the CPU with its defaults. Spans are host memory: they are never copied to another device.</summary>
+    /// <summary>Where to compute; null: the context that owns Q, else the CPU with its defaults. Spans are host memory: they are never copied to another
+    /// device.</summary>
     public AttentionContext? Context { get; init; }
 
     /// <summary>What is added to the scores; null: nothing.</summary>
@@ -31,8 +32,8 @@ public sealed record AttentionOptions
 /// O = softmax(mask(softcap(scale * Q K^T) + bias)) V in one call, for those who want one: it plans, runs, and tells what ran. A plan made once
 /// (<see cref="AttentionContext.Plan"/>) saves the planning.
 /// </summary>
-/// <remarks>Safe to call from any number of threads. Q [B, Hq, Sq, D], K [B, Hkv, Sk, D], V [B, Hkv, Sk, Dv], O [B, Hq, Sq, Dv], LSE float32 [B, Hq, Sq]; Hq is a multiple
-/// of Hkv. Outputs must share no memory with anything else.</remarks>
+/// <remarks>Safe to call from any number of threads. Q [B, Hq, Sq, D], K [B, Hkv, Sk, D], V [B, Hkv, Sk, Dv], O [B, Hq, Sq, Dv], LSE float32 [B, Hq, Sq]; Hq is
+/// a multiple of Hkv. Outputs must share no memory with anything else.</remarks>
 public static unsafe class ScaledDotProductAttention
 {
     /// <summary>Attention of tensors, wherever their context is.</summary>
@@ -60,7 +61,8 @@ public static unsafe class ScaledDotProductAttention
         AttentionProblem problem = Complete(AttentionProblem.For(q, k, v, output), mask, options);
         AttentionContext context = options.Context ?? q.Context ?? (q.Device.Type == AttentionDeviceType.Cpu
             ? AttentionContext.SharedCpu
-            : throw new ArgumentException($"options.Context is null, and q is borrowed memory on {q.Device}; the context to compute in is needed", nameof(options)));
+            : throw new ArgumentException(
+                $"options.Context is null, and q is borrowed memory on {q.Device}; the context to compute in is needed", nameof(options)));
         using AttentionPlan plan = context.Plan(problem, options.Policy);
         return plan.Run(q, k, v, output, mask, logSumExp, options.Bias, cancellationToken: cancellationToken);
     }
@@ -86,8 +88,8 @@ public static unsafe class ScaledDotProductAttention
     /// <exception cref="AttentionLibraryException">The native library cannot be used.</exception>
     /// <exception cref="ObjectDisposedException">The prepared mask or the context was disposed.</exception>
     public static RunReport Compute<T>(
-        ReadOnlySpan<T> q, ReadOnlySpan<long> qShape, ReadOnlySpan<T> k, ReadOnlySpan<long> kShape, ReadOnlySpan<T> v, ReadOnlySpan<long> vShape, Span<T> output,
-        Mask? mask = null, Span<float> logSumExp = default, AttentionOptions? options = null, CancellationToken cancellationToken = default)
+        ReadOnlySpan<T> q, ReadOnlySpan<long> qShape, ReadOnlySpan<T> k, ReadOnlySpan<long> kShape, ReadOnlySpan<T> v, ReadOnlySpan<long> vShape,
+        Span<T> output, Mask? mask = null, Span<float> logSumExp = default, AttentionOptions? options = null, CancellationToken cancellationToken = default)
         where T : unmanaged
     {
         options ??= AttentionOptions.Default;
@@ -126,9 +128,12 @@ public static unsafe class ScaledDotProductAttention
         AttentionDType dtype = DTypes.Of<T>();
         fixed (T* qAt = q, kAt = k, vAt = v, oAt = output)
         {
-            NativeArray qArray = Describe(qAt, dtype, q.Lengths, q.Strides, nameof(q)), kArray = Describe(kAt, dtype, k.Lengths, k.Strides, nameof(k));
-            NativeArray vArray = Describe(vAt, dtype, v.Lengths, v.Strides, nameof(v)), oArray = Describe(oAt, dtype, output.Lengths, output.Strides, nameof(output));
-            AttentionProblem problem = AttentionProblem.For(dtype, new(qArray.shape, 4), new(kArray.shape, 4), new(vArray.shape, 4), nameof(q), nameof(k), nameof(v));
+            NativeArray qArray = Describe(qAt, dtype, q.Lengths, q.Strides, nameof(q));
+            NativeArray kArray = Describe(kAt, dtype, k.Lengths, k.Strides, nameof(k));
+            NativeArray vArray = Describe(vAt, dtype, v.Lengths, v.Strides, nameof(v));
+            NativeArray oArray = Describe(oAt, dtype, output.Lengths, output.Strides, nameof(output));
+            AttentionProblem problem = AttentionProblem.For(
+                dtype, new(qArray.shape, 4), new(kArray.shape, 4), new(vArray.shape, 4), nameof(q), nameof(k), nameof(v));
             problem.CheckOutput(new(oArray.shape, 4), nameof(output));
             problem = problem with
             {
@@ -142,8 +147,8 @@ public static unsafe class ScaledDotProductAttention
         }
     }
 
-    /// <summary>Two attentions of the same queries over disjoint keys become one: LSE = log(exp(LSE1) + exp(LSE2)),
-    /// O = exp(LSE1 - LSE) O1 + exp(LSE2 - LSE) O2. Rows that saw nothing (LSE = -inf) add nothing.</summary>
+    /// <summary>Two attentions of the same queries over disjoint keys become one: LSE = log(exp(LSE1) + exp(LSE2)), O = exp(LSE1 - LSE) O1 + exp(LSE2 - LSE)
+    /// O2. Rows that saw nothing (LSE = -inf) add nothing.</summary>
     /// <param name="output1">[B, H, S, Dv]; float32, float16 or bfloat16.</param>
     /// <param name="logSumExp1">float32 [B, H, S], contiguous.</param>
     /// <param name="output2">As <paramref name="output1"/>.</param>
@@ -192,7 +197,8 @@ public static unsafe class ScaledDotProductAttention
         AttentionContext context = options.Context ?? AttentionContext.SharedCpu;
         return context.Device.Type == AttentionDeviceType.Cpu
             ? context
-            : throw new ArgumentException($"options.Context is on {context.Device}; spans are host memory, and nothing is copied unseen: Upload them", nameof(options));
+            : throw new ArgumentException(
+                $"options.Context is on {context.Device}; spans are host memory, and nothing is copied unseen: Upload them", nameof(options));
     }
 
     private static void CheckLength(int length, ReadOnlySpan<long> shape, string name)

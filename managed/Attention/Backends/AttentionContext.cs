@@ -3,7 +3,8 @@ using Attention.Interop;
 namespace Attention;
 
 /// <summary>A device with its workers, scratch and streams: where tensors are allocated, masks prepared and plans made.</summary>
-/// <remarks>Safe to use from any number of threads. What was made in it keeps what it needs and goes on working when the context is disposed; only making more is over.</remarks>
+/// <remarks>Safe to use from any number of threads. What was made in it keeps what it needs and goes on working when the context is disposed; only making more
+/// is over.</remarks>
 public sealed unsafe class AttentionContext : IDisposable
 {
     private static readonly Lock s_sharedGate = new();

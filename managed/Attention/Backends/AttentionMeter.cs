@@ -13,7 +13,8 @@ internal static class AttentionMeter
     private static readonly Histogram<double> s_duration = s_meter.CreateHistogram<double>(
         "attention.duration", "s", "From the call to finished output, waiting on a stream included.");
 
-    private static readonly Counter<long> s_refusals = s_meter.CreateCounter<long>("attention.refusals", "{refusal}", "Reasons why backends did not take problems.");
+    private static readonly Counter<long> s_refusals = s_meter.CreateCounter<long>(
+        "attention.refusals", "{refusal}", "Reasons why backends did not take problems.");
 
     internal static long Begin() => s_duration.Enabled ? Stopwatch.GetTimestamp() : 0;
 

@@ -23,8 +23,8 @@ public readonly record struct TensorStrides(long Batch, long Head, long Row, lon
 }
 
 /// <summary>
-/// What is asked, without data: sizes, strides, dtype, kinds of mask and bias, scale, softcap. Q [B, Hq, Sq, D], K [B, Hkv, Sk, D], V [B, Hkv, Sk, Dv],
-/// O [B, Hq, Sq, Dv]. Compared by value. <c>For(q, k, v) with { Mask = mask.Kinds }</c> is the way to one.
+/// What is asked, without data: sizes, strides, dtype, kinds of mask and bias, scale, softcap. Q [B, Hq, Sq, D], K [B, Hkv, Sk, D], V [B, Hkv, Sk, Dv], O [B,
+/// Hq, Sq, Dv]. Compared by value. <c>For(q, k, v) with { Mask = mask.Kinds }</c> is the way to one.
 /// </summary>
 /// <remarks>Nothing is checked here but what <c>For</c> says; <see cref="AttentionContext.Plan"/> checks all of it.</remarks>
 public sealed record AttentionProblem

@@ -1,7 +1,8 @@
 namespace Attention;
 
 /// <summary>What a call did: which backend and kernel ran, why no other did, and what the kernel counted.</summary>
-/// <param name="Plan">The plan that ran: its backend, kernel and refusals. A plan made for the call alone is disposed already; what it says of itself stays.</param>
+/// <param name="Plan">The plan that ran: its backend, kernel and refusals. A plan made for the call alone is disposed already; what it says of itself
+/// stays.</param>
 /// <param name="TilesVisited">Tiles the kernel visited, counted as it went, over batch x query heads x blocks.</param>
 /// <param name="MaskPasses">1 where this call classed and packed a dense mask; 0 where there was none or it was prepared.</param>
 public readonly record struct RunReport(AttentionPlan Plan, long TilesVisited, long MaskPasses)

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 using System.Runtime.InteropServices;
 
@@ -81,11 +82,10 @@ internal static unsafe class NativeLoader
             .Distinct(StringComparer.Ordinal);
     }
 
+    [UnconditionalSuppressMessage("SingleFile", "IL3000", Justification = "A single file has no assembly location; the application's folder is asked too.")]
     private static string? AssemblyFolder()
     {
-#pragma warning disable IL3000 // a single file has no assembly location; the application's folder is asked too
         string location = typeof(NativeLoader).Assembly.Location;
-#pragma warning restore IL3000
         return location.Length == 0 ? null : System.IO.Path.GetDirectoryName(location);
     }
 
@@ -105,7 +105,7 @@ internal static unsafe class NativeLoader
         }
         catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
-            string why = isFile ? OneLine(e.Message) : "not known to the system's loader";
+            string why = isFile ? OneLine(e.Message, path) : "not known to the system's loader";
             tried.Add($"{path}: {why}");
             return false;
         }
@@ -132,24 +132,23 @@ internal static unsafe class NativeLoader
 
     private static string Describe(List<string> tried)
     {
-        string cause = "";
-        if (RuntimeInformation.RuntimeIdentifier.Contains("musl", StringComparison.Ordinal) || tried.Any(t => t.Contains("libc.musl", StringComparison.Ordinal)))
-        {
-            cause = " This system's C library is musl; the native library needs glibc 2.34 or newer.";
-        }
-        else if (GlibcVersion() is { } glibc && Version.TryParse(glibc, out Version? version) && version < new Version(2, 34))
-        {
-            cause = $" This system's glibc is {glibc}, too old: the native library needs 2.34 or newer.";
-        }
-        else if (tried.Any(t => t.Contains("GLIBC_", StringComparison.Ordinal)))
-        {
-            cause = " This system's glibc is too old: the native library needs 2.34 or newer.";
-        }
-        else if (RuntimeInformation.RuntimeIdentifier != "linux-x64" && !OperatingSystem.IsLinux())
-        {
-            cause = $" This process is {RuntimeInformation.RuntimeIdentifier}; the library is built for linux-x64.";
-        }
+        string cause = Cause(RuntimeInformation.RuntimeIdentifier, GlibcVersion(), tried);
         return $"The native library {FileName} could not be loaded.{cause} Tried: {string.Join("; ", tried)}. Set {PathVariable} to its path to use another.";
+    }
+
+    /// <summary>The reason behind the loader's own words, where it is one that users meet.</summary>
+    internal static string Cause(string runtime, string? glibc, IReadOnlyList<string> tried)
+    {
+        bool Says(string text) => tried.Any(t => t.Contains(text, StringComparison.Ordinal));
+        if (runtime.Contains("musl", StringComparison.Ordinal) || Says("libc.musl"))
+        {
+            return " This system's C library is musl; the native library needs glibc 2.34 or newer.";
+        }
+        if (Says("`GLIBC_") || (Version.TryParse(glibc, out Version? version) && version < new Version(2, 34)))
+        {
+            return $" This system's glibc{(glibc is null ? "" : $", {glibc},")} is too old: the native library needs 2.34 or newer.";
+        }
+        return runtime == "linux-x64" ? "" : $" This process is {runtime}; the library is built for linux-x64.";
     }
 
     private static string? GlibcVersion()
@@ -162,11 +161,11 @@ internal static unsafe class NativeLoader
         return Marshal.PtrToStringUTF8((nint)((delegate* unmanaged[Cdecl]<byte*>)export)());
     }
 
-    /// <summary>The host repeats the loader's sentence for every name it tried; the first line that names a file that exists says it.</summary>
-    private static string OneLine(string message)
+    /// <summary>Of what the host says, the line that the system's loader said about this file.</summary>
+    private static string OneLine(string message, string path)
     {
         string[] lines = message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-        return lines.FirstOrDefault(l => l.Contains("version `", StringComparison.Ordinal))
-            ?? lines.FirstOrDefault(l => !l.Contains("No such file", StringComparison.Ordinal)) ?? lines[0];
+        return (lines.FirstOrDefault(l => l.Contains("version `", StringComparison.Ordinal))
+            ?? lines.FirstOrDefault(l => l.StartsWith(path + ":", StringComparison.Ordinal)) ?? lines[0]).Replace(path + ": ", "", StringComparison.Ordinal);
     }
 }

@@ -32,5 +32,6 @@ internal static unsafe partial class NativeMethods
     internal static partial NativeStatus attn_stream_synchronize(StreamHandle stream);
 
     [LibraryImport(Library)]
-    internal static partial NativeStatus attn_stream_on_complete(StreamHandle stream, delegate* unmanaged[Cdecl]<nint, NativeStatus, byte*, void> fn, nint user);
+    internal static partial NativeStatus attn_stream_on_complete(
+        StreamHandle stream, delegate* unmanaged[Cdecl]<nint, NativeStatus, byte*, void> fn, nint user);
 }

@@ -5,7 +5,8 @@ namespace Attention.Interop;
 internal static unsafe partial class NativeMethods
 {
     [LibraryImport(Library)]
-    internal static partial NativeStatus attn_query(ContextHandle context, NativeProblem* problem, int backend, NativeRefusal* refusals, uint capacity, uint* count);
+    internal static partial NativeStatus attn_query(
+        ContextHandle context, NativeProblem* problem, int backend, NativeRefusal* refusals, uint capacity, uint* count);
 
     [LibraryImport(Library)]
     internal static partial NativeStatus attn_plan_create(ContextHandle context, NativeProblem* problem, int backend, nint* plan);
@@ -29,8 +30,10 @@ internal static unsafe partial class NativeMethods
     internal static partial NativeStatus attn_plan_tiles(PlanHandle plan, NativeRunArgs* args, NativeTiles* tiles);
 
     [LibraryImport(Library)]
-    internal static partial NativeStatus attn_plan_tile_map(PlanHandle plan, NativeRunArgs* args, long batch, long head, byte* classes, ulong capacity, long* rows, long* columns);
+    internal static partial NativeStatus attn_plan_tile_map(
+        PlanHandle plan, NativeRunArgs* args, long batch, long head, byte* classes, ulong capacity, long* rows, long* columns);
 
     [LibraryImport(Library)]
-    internal static partial NativeStatus attn_merge(ContextHandle context, NativeArray* o1, NativeArray* lse1, NativeArray* o2, NativeArray* lse2, NativeArray* o, NativeArray* lse);
+    internal static partial NativeStatus attn_merge(
+        ContextHandle context, NativeArray* o1, NativeArray* lse1, NativeArray* o2, NativeArray* lse2, NativeArray* o, NativeArray* lse);
 }

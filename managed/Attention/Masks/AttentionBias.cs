@@ -14,8 +14,8 @@ public readonly record struct BiasKinds(ScoreShape? Shape, AttentionDType DType,
 }
 
 /// <summary>What is added to the scores before the mask: a dense bias, ALiBi, or both (<c>+</c>).</summary>
-/// <remarks>Immutable and safe to use from any number of threads. Memory and tensors are borrowed: each run reads what they hold then; a bias is not read where the mask
-/// hides, and -inf in it hides too.</remarks>
+/// <remarks>Immutable and safe to use from any number of threads. Memory and tensors are borrowed: each run reads what they hold then; a bias is not read where
+/// the mask hides, and -inf in it hides too.</remarks>
 public sealed class AttentionBias
 {
     private readonly AttentionTensor? _bias;
@@ -83,8 +83,11 @@ public sealed class AttentionBias
     }
 
     /// <summary>Additive[1, 20, 1500, 1500] + Alibi[20]</summary>
-    public override string ToString() =>
-        string.Join(" + ", new[] { Kinds.Shape is { } s ? $"Additive{s}" : null, _slopes is null ? null : $"Alibi{TensorShape.Text(_slopes.Shape)}" }.Where(t => t is not null));
+    public override string ToString()
+    {
+        string bias = Kinds.Shape is { } shape ? $"Additive{shape}" : "", slopes = _slopes is null ? "" : $"Alibi{TensorShape.Text(_slopes.Shape)}";
+        return bias + (bias.Length > 0 && slopes.Length > 0 ? " + " : "") + slopes;
+    }
 
     internal unsafe void Bind(RunFrame* frame, ref Holds holds)
     {

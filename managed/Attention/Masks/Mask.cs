@@ -8,8 +8,8 @@ namespace Attention;
 /// Who sees whom: query i of batch b stands at position p = i + offset (<see cref="QueryOffset"/>) and sees key j where every part of the mask says so. Parts
 /// combine with <c>&amp;</c>; a second part of a kind, or a prefix beside causal, is refused.
 /// </summary>
-/// <remarks>Immutable and safe to use from any number of threads. Structure (all but <see cref="Keep(AttentionTensor)"/>) needs no memory of scores. What spans hold is copied;
-/// memory and tensors are borrowed: each run reads what they hold then.</remarks>
+/// <remarks>Immutable and safe to use from any number of threads. Structure (all but <see cref="Keep(AttentionTensor)"/>) needs no memory of scores. What spans
+/// hold is copied; memory and tensors are borrowed: each run reads what they hold then.</remarks>
 public class Mask
 {
     private readonly long _left;
@@ -27,8 +27,8 @@ public class Mask
     }
 
     private Mask(
-        MaskKinds kinds, long left = 0, long right = 0, AttentionTensor? keyLengths = null, AttentionTensor? queryLengths = null, AttentionTensor? prefix = null,
-        AttentionTensor? qDocuments = null, AttentionTensor? kDocuments = null, AttentionTensor? keep = null)
+        MaskKinds kinds, long left = 0, long right = 0, AttentionTensor? keyLengths = null, AttentionTensor? queryLengths = null,
+        AttentionTensor? prefix = null, AttentionTensor? qDocuments = null, AttentionTensor? kDocuments = null, AttentionTensor? keep = null)
         : this(kinds)
     {
         _left = left;
@@ -145,7 +145,8 @@ public class Mask
 
     /// <summary>A dense mask: non-zero = takes part.</summary>
     /// <param name="keep">uint8 of 1 to 4 dimensions and any strides, right-aligned to [B, Hq, Sq, Sk], each 1 or full; borrowed.</param>
-    /// <exception cref="ArgumentException">Another dtype: a float tensor is an additive bias, <see cref="AttentionBias.Additive(AttentionTensor)"/>.</exception>
+    /// <exception cref="ArgumentException">Another dtype: a float tensor is an additive bias,
+    /// <see cref="AttentionBias.Additive(AttentionTensor)"/>.</exception>
     public static Mask Keep(AttentionTensor keep)
     {
         ArgumentNullException.ThrowIfNull(keep);
@@ -174,9 +175,8 @@ public class Mask
         }
         if (either.HasFlag(MaskKind.Prefix | MaskKind.Causal))
         {
-            throw new ArgumentException(
-                $"'{left.Part(MaskKind.Prefix | MaskKind.Causal)}' and '{right.Part(MaskKind.Prefix | MaskKind.Causal)}' are both given; prefix takes causal's place, give one",
-                nameof(right));
+            string one = left.Part(MaskKind.Prefix | MaskKind.Causal), other = right.Part(MaskKind.Prefix | MaskKind.Causal);
+            throw new ArgumentException($"'{one}' and '{other}' are both given; prefix takes causal's place, give one", nameof(right));
         }
         bool window = left.Kinds.Kinds.HasFlag(MaskKind.Window);
         return new(

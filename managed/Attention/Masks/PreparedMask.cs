@@ -2,9 +2,10 @@ using Attention.Interop;
 
 namespace Attention;
 
-/// <summary>A mask whose values were copied and whose dense part was classed and packed once, for many runs (<see cref="AttentionContext.Prepare(Mask)"/>).</summary>
-/// <remarks>Immutable; any number of threads and plans of its context may share it, and dispose it: runs under way finish. Later changes of what it was prepared from are
-/// not seen. Disposing gives its memory back.</remarks>
+/// <summary>A mask whose values were copied and whose dense part was classed and packed once, for many runs
+/// (<see cref="AttentionContext.Prepare(Mask)"/>).</summary>
+/// <remarks>Immutable; any number of threads and plans of its context may share it, and dispose it: runs under way finish. Later changes of what it was
+/// prepared from are not seen. Disposing gives its memory back.</remarks>
 public sealed class PreparedMask : Mask, IDisposable
 {
     private readonly MaskHandle _handle;

@@ -20,8 +20,8 @@ public enum QueryOffsetKind
 }
 
 /// <summary>
-/// Where query i stands among the keys: p = i + offset. Causal, window, prefix and ALiBi read it alike. A plan keeps the kind; the numbers of
-/// <see cref="At"/> and <see cref="PerBatch(ReadOnlySpan{int})"/> are values, which a run may replace by others of the kind.
+/// Where query i stands among the keys: p = i + offset. Causal, window, prefix and ALiBi read it alike. A plan keeps the kind; the numbers of <see cref="At"/>
+/// and <see cref="PerBatch(ReadOnlySpan{int})"/> are values, which a run may replace by others of the kind.
 /// </summary>
 /// <remarks>Immutable. The default value is top-left.</remarks>
 public readonly struct QueryOffset : IEquatable<QueryOffset>
@@ -54,7 +54,8 @@ public readonly struct QueryOffset : IEquatable<QueryOffset>
 
     /// <summary>p = i + offsets[b].</summary>
     /// <param name="offsets">One per batch; copied.</param>
-    public static QueryOffset PerBatch(params ReadOnlySpan<int> offsets) => new(QueryOffsetKind.PerBatch, values: AttentionTensor.Copy(offsets, [offsets.Length]));
+    public static QueryOffset PerBatch(params ReadOnlySpan<int> offsets) =>
+        new(QueryOffsetKind.PerBatch, values: AttentionTensor.Copy(offsets, [offsets.Length]));
 
     /// <summary>p = i + offsets[b].</summary>
     /// <param name="offsets">int32 [B]; borrowed: each run reads what it holds then.</param>

@@ -45,7 +45,8 @@ public sealed unsafe class AttentionTensor : IDisposable
     public long Count => TensorShape.Count(Shape, nameof(Shape));
 
     /// <summary>Where the memory is.</summary>
-    public AttentionDevice Device => (AttentionDeviceType)_array.device_type == AttentionDeviceType.Cuda ? AttentionDevice.Cuda(_array.device) : AttentionDevice.Cpu;
+    public AttentionDevice Device =>
+        (AttentionDeviceType)_array.device_type == AttentionDeviceType.Cuda ? AttentionDevice.Cuda(_array.device) : AttentionDevice.Cpu;
 
     /// <summary>Whether a context owns the memory, here or through a view: only such tensors, and those on a GPU, go through <c>RunAsync</c>.</summary>
     public bool IsOwned => Context is not null;
@@ -64,7 +65,8 @@ public sealed unsafe class AttentionTensor : IDisposable
         }
     }
 
-    /// <summary>A tensor over host memory of the caller's: nothing is copied. The memory stays pinned until the tensor, its views and runs that use it are gone.</summary>
+    /// <summary>A tensor over host memory of the caller's: nothing is copied. The memory stays pinned until the tensor, its views and runs that use it are
+    /// gone.</summary>
     /// <param name="memory">At least as many elements as shape and strides reach. An array converts to it.</param>
     /// <param name="shape">1 to 4 sizes, outermost first.</param>
     /// <param name="strides">In elements, 0 or more, as many as sizes; empty = row-major.</param>
@@ -94,7 +96,8 @@ public sealed unsafe class AttentionTensor : IDisposable
     /// <param name="owner">Kept reachable as long as the tensor is; null: nothing.</param>
     /// <exception cref="ArgumentException">The dtype, the shape or the device is none, or the address is null though there are elements.</exception>
     public static AttentionTensor FromDevicePointer(
-        nint pointer, AttentionDType dtype, ReadOnlySpan<long> shape, ReadOnlySpan<long> strides = default, AttentionDevice device = default, object? owner = null)
+        nint pointer, AttentionDType dtype, ReadOnlySpan<long> shape, ReadOnlySpan<long> strides = default, AttentionDevice device = default,
+        object? owner = null)
     {
         NativeArray array = Describe(dtype, shape, strides, device);
         if (pointer == 0 && TensorShape.Count(shape, nameof(shape)) != 0)

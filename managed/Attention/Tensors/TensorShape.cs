@@ -71,7 +71,8 @@ internal static class TensorShape
             }
             if (shape[d] > 1 && strides[d] < 0)
             {
-                throw new ArgumentException($"{parameter}[{d}] is {strides[d]}; in host memory that begins at the first element strides are 0 or more", parameter);
+                throw new ArgumentException(
+                    $"{parameter}[{d}] is {strides[d]}; in host memory that begins at the first element strides are 0 or more", parameter);
             }
             last += shape[d] > 1 ? (Int128)strides[d] * (shape[d] - 1) : 0;
             if (last >= long.MaxValue)
