@@ -1,0 +1,42 @@
+// verbs.cuh — kernels that try each PTX verb by itself: the emulator's tests and first_light run the same source and compare with plain arithmetic.
+#pragma once
+#include "tile.cuh"
+
+// C = A B^T and D = A B of one warp through SharedTile, ldmatrix and mma.sync, against loops. Bank conflicts are counted for every width.
+template <class E, int kK>
+__global__ void products(const E* a, const E* b, float* c, float* d) {
+    auto* smem = reinterpret_cast<uint16_t*>(ptx::dynamic_smem());
+    const SharedTile<16, kK> sA{smem};
+    const SharedTile<64, kK> sB{smem + 16 * kK};
+    copy_async<32>(sA, a, kK, 16, kK);
+    copy_async<32>(sB, b, kK, 64, kK);
+    ptx::cp_async_commit(), ptx::cp_async_wait<0>();
+    __syncthreads();
+    auto C = Accum<16, 64>::zero();
+    mma_ABt<E>(C, SharedA<16, 16, kK>{sA, 0}, sB);
+    C.each([&](float& x, int row, int col) { ptx::write(c + row * 64 + col, x); });
+    auto D = Accum<16, kK>::zero();
+    mma_AB<E>(D, to_operand<E>(C), sB);
+    D.each([&](float& x, int row, int col) { ptx::write(d + row * kK + col, x); });
+}
+// Votes, shuffles, hiding and bit masks of one warp.
+__global__ void collect(uint32_t* ballot, int* xored, float* hidden, uint32_t* low) {
+    const int lane = int(threadIdx.x);
+    ptx::write(ballot + lane, __ballot_sync(~0u, lane % 3 == 0));
+    ptx::write(xored + lane, __shfl_xor_sync(~0u, lane * 10, 5));
+    float x = 1.f;
+    ptx::hide_unless(0x5u, lane % 4, x);
+    ptx::write(hidden + lane, x);
+    ptx::write(low + lane, ptx::low_bits(lane * 2));
+}
+
+// cp.async of 0 to 16 bytes: the rest is zeros.
+__global__ void copy_some(const uint32_t* in, uint32_t* out) {
+    auto* smem = reinterpret_cast<uint32_t*>(ptx::dynamic_smem());
+    ptx::cp_async_16(smem + threadIdx.x * 4, in + threadIdx.x * 4, int(threadIdx.x) % 17);
+    ptx::cp_async_commit(), ptx::cp_async_wait<0>();
+    for (uint32_t i = 0; i < 4; ++i) ptx::write(out + threadIdx.x * 4 + i, ptx::read(smem + threadIdx.x * 4 + i));
+}
+
+// Where dynamic shared memory starts: on 1024 bytes, or no swizzled tile is where its descriptor says.
+__global__ void smem_start(uint32_t* at) { ptx::write(at, ptx::smem_address(ptx::dynamic_smem()) % 1024); }

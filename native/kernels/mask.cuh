@@ -1,0 +1,136 @@
+// mask.cuh — which key blocks a query block visits, and which scores of a partial one are hidden. Tiles come partial ones first, so that a full tile
+// takes no test. Empty tiles are not in the walk. Every mask, computed or stored, hides scores by the same words: one bit a score, in atoms of
+// 16 rows x 64 keys: bit j*4+e of a lane's word is the accumulator's element (j, e). Neither the architecture nor the tile shape matters to what is packed.
+#pragma once
+#include "tile.cuh"
+#include "../model/mask.hpp"
+
+struct Span { // keys [begin, end)
+    int begin, end;
+};
+DEVICE Span span_of(const attn::Rule& rule, int64_t i) { // of row i, inside [0, n]
+    const attn::Range r = rule.row(i);
+    return {int(attn::smaller(r.begin, rule.keys)), int(attn::larger(r.end, 0))};
+}
+// The rule of batch b; lengths that came from the device are clamped to what there is.
+DEVICE attn::Rule rule_of(const attn::Mask& mask, int b) {
+    attn::Rule rule = mask.rule(b);
+    rule.queries = attn::smaller(attn::larger(rule.queries, 0), mask.Sq);
+    rule.keys = attn::smaller(attn::larger(rule.keys, 0), mask.Sk);
+    rule.prefix = attn::smaller(rule.prefix, rule.keys);
+    return rule;
+}
+
+// Where the words of a tile are: those of cell (r, c), 64 x 64, begin at base[r * row_stride + c * 128].
+struct Words {
+    const uint32_t* base;
+    int row_stride;
+    DEVICE uint32_t atom(int row, int c) const { return ptx::read(base + row / 64 * row_stride + c * 128 + row % 64 / 16 * 32 + threadIdx.x % 32); }
+    DEVICE bool sees(int row, int col) const { // one score; for kernels without fragments
+        const int lane = row % 8 * 4 + col % 8 / 2, bit = col % 64 / 8 * 4 + row % 16 / 8 * 2 + col % 2;
+        return ptx::read(base + row / 64 * row_stride + col / 64 * 128 + row % 64 / 16 * 32 + lane) >> bit & 1;
+    }
+};
+template <int kM, int kN>
+struct Bits {
+    uint32_t word[kM / 16][kN / 64];
+};
+template <int kM, int kN>
+DEVICE void hide(Accum<kM, kN>& S, const Bits<kM, kN>& bits) {
+    UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int j = 0; j < kN / 8; ++j) UNROLL for (int e = 0; e < 4; ++e)
+        ptx::hide_unless(bits.word[i][j / 8], j % 8 * 4 + e, S.x[i][j][e]); // R2P: seven predicates an instruction
+}
+
+// Closed form: every query sees one interval of keys. Lengths, causal, window, prefix, any offset.
+struct RuleMask {
+    static constexpr bool kPacked = false;
+    attn::Mask mask;
+    struct Walk { // the right edge, the left edge, then what lies between
+        int end, right, left, count, partial;
+        DEVICE int block(int t) const { return (t < right ? end : t < partial ? end - count + partial : end + left) - 1 - t; }
+        DEVICE Words words(int) const { return {nullptr, 0}; }
+    };
+    template <int kM>
+    struct Rows { // the intervals of the rows this lane holds
+        Span keys[kM / 16][2];
+    };
+    // Of queries [q0, q0 + kBlockM), keys of chunk [k0, k1).
+    template <int kBlockM, int kBlockN>
+    DEVICE Walk tiles(const attn::Rule& rule, int, int, int q0, int k0, int k1) const {
+        if (q0 >= rule.queries) return {0, 0, 0, 0, 0};
+        const Span first = span_of(rule, q0), last = span_of(rule, attn::smaller(q0 + kBlockM, rule.queries) - 1);
+        if (first.begin >= rule.keys) return {0, 0, 0, 0, 0}; // a window past the last key
+        const int begin = max(first.begin, k0) / kBlockN;
+        Walk w{(min(last.end, k1) + kBlockN - 1) / kBlockN, 0, 0, 0, 0};
+        w.count = max(0, w.end - begin);
+        w.right = max(0, min(w.count, w.end - first.end / kBlockN));
+        w.left = max(0, min(w.count - w.right, (last.begin + kBlockN - 1) / kBlockN - begin));
+        w.partial = w.right + w.left;
+        return w;
+    }
+    template <int kM>
+    DEVICE Rows<kM> rows(const attn::Rule& rule, int q) const {
+        Rows<kM> r;
+        UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int half = 0; half < 2; ++half) r.keys[i][half] = span_of(rule, q + Accum<kM, 64>::row(i, half * 2));
+        return r;
+    }
+    // The bits of this lane's elements left of column `end`, of an atom's upper (0) or lower (1) eight rows.
+    DEVICE static uint32_t left_of(int end, int half) {
+        const int x = end - int(threadIdx.x % 4) * 2;
+        return ptx::low_bits(max(0, (x >> 3) * 4 + min(x & 7, 2) + half * 2)) & (half ? 0xCCCCCCCCu : 0x33333333u);
+    }
+    template <int kM, int kN>
+    DEVICE Bits<kM, kN> bits(const Words&, const Rows<kM>& rows, int, int k) const {
+        Bits<kM, kN> b;
+        UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int c = 0; c < kN / 64; ++c) {
+            b.word[i][c] = 0;
+            UNROLL for (int half = 0; half < 2; ++half)
+                b.word[i][c] |= left_of(rows.keys[i][half].end - k - c * 64, half) & ~left_of(rows.keys[i][half].begin - k - c * 64, half);
+        }
+        UNROLL for (auto& i : b.word) UNROLL for (auto& w : i) ptx::pin(w); // whole words, or the compiler tests each row's half by itself
+        return b;
+    }
+    DEVICE static bool sees(const Words&, const attn::Rule& rule, int i, int j, int, int) { return rule.sees(i, j); } // one score
+};
+
+// Any boolean mask as mask_tiles.cuh prepares it, rules and documents included: per query block a list of key blocks, and the words of every cell.
+struct TileRow { // blocks[first..+count), partial ones first
+    int first, count, partial;
+};
+struct PackedMask {
+    static constexpr bool kPacked = true;
+    attn::Mask mask; // for the lengths
+    const TileRow* tile_rows;
+    const int* blocks;
+    const uint32_t* words;
+    int batch, head; // masks to the next batch, head; 0: they share one
+    int rows_of_mask;
+    int cell_rows, cell_columns; // of a mask, rounded up to whole tiles
+    struct Walk {
+        const int* blocks;
+        Words cells; // those of the query block's first key block
+        int count, partial, columns_of_block;
+        DEVICE int block(int t) const { return ptx::read(blocks + t); }
+        DEVICE Words words(int t) const { return {cells.base + int64_t(block(t)) * columns_of_block * 128, cells.row_stride}; }
+    };
+    template <int kM>
+    struct Rows {};
+    template <int kBlockM, int kBlockN>
+    DEVICE Walk tiles(const attn::Rule&, int b, int h, int q0, int, int) const {
+        const int which = b * batch + h * head;
+        const TileRow* r = tile_rows + int64_t(which) * rows_of_mask + blockIdx.x;
+        const uint32_t* cells = words + (int64_t(which) * cell_rows + q0 / 64) * cell_columns * 128;
+        return {blocks + ptx::read(&r->first), {cells, cell_columns * 128}, ptx::read(&r->count), ptx::read(&r->partial), kBlockN / 64};
+    }
+    template <int kM>
+    DEVICE Rows<kM> rows(const attn::Rule&, int) const {
+        return {};
+    }
+    template <int kM, int kN>
+    DEVICE Bits<kM, kN> bits(const Words& words, const Rows<kM>&, int row, int) const {
+        Bits<kM, kN> b;
+        UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] = words.atom(row + i * 16, c);
+        return b;
+    }
+    DEVICE static bool sees(const Words& words, const attn::Rule&, int, int, int row, int col) { return words.sees(row, col); }
+};

@@ -1,0 +1,173 @@
+// device.hpp — a case of the shared list in the emulator's global memory, and what the host does there before and after a kernel.
+#pragma once
+#include "../native/sample.hpp"
+#include "../reference/judge.hpp"
+#include "emulator.hpp"
+#include "mask_tiles.cuh"
+#include "merge.cuh"
+#include "naive.cuh"
+#include "problem.cuh"
+
+class Device {
+public:
+    explicit Device(cases::Sample& s)
+        : sample(s),
+          p(s.problem),
+          Q_(bytes_of(s.Q)),
+          K_(bytes_of(s.K)),
+          V_(bytes_of(s.V)),
+          O_(s.O.bytes.size(), false),
+          bias_(bytes_of(s.bias)),
+          LSE_(size_t(p.B * p.Hq * p.Sq), false),
+          slopes_(copied(p.slopes)),
+          key_lengths_(copied(p.key_lengths)),
+          query_lengths_(copied(p.query_lengths)),
+          prefix_(copied(p.prefix)),
+          q_documents_(copied(p.q_documents)),
+          k_documents_(copied(p.k_documents)),
+          offsets_(copied(p.offsets)),
+          keep_(copied(p.keep.data)),
+          visited_(1) {}
+
+    template <class E>
+    Problem<E> problem() const {
+        Problem<E> d{};
+        d.Q = matrices<const E>(Q_, sample.Q), d.K = matrices<const E>(K_, sample.K), d.V = matrices<const E>(V_, sample.V), d.O = matrices<E>(O_, sample.O);
+        d.LSE = LSE_.data(), d.visited = visited_.data();
+        d.heads = int(p.Hq), d.group = int(p.Hkv ? p.Hq / p.Hkv : 1), d.q_len = int(p.Sq), d.k_len = int(p.Sk), d.D = int(p.D), d.Dv = int(p.Dv);
+        d.chunks = 1, d.chunk_keys = 1 << 30, d.scale = p.scale;
+        d.terms.softcap = p.softcap, d.terms.slopes = slopes_.size() ? slopes_.data() : nullptr;
+        if (p.bias) {
+            d.terms.bias = bias_.data(), d.terms.bias_is_float = sample.bias.type == reference::Type::f32;
+            int64_t steps[4];
+            broadcast(sample.bias.shape, sample.bias.strides, steps);
+            d.terms.bias_batch = steps[0], d.terms.bias_head = steps[1], d.terms.bias_row = steps[2], d.terms.bias_column = steps[3];
+        }
+        return d;
+    }
+    attn::Mask mask() const {
+        attn::Mask m;
+        m.Sq = p.Sq, m.Sk = p.Sk;
+        const auto given = [](const auto& b) { return b.size() ? b.data() : nullptr; };
+        m.key_lengths = given(key_lengths_), m.query_lengths = given(query_lengths_), m.prefix = given(prefix_);
+        m.q_documents = given(q_documents_), m.k_documents = given(k_documents_), m.offsets = given(offsets_);
+        m.causal = p.causal, m.left = p.left, m.right = p.right;
+        m.bottom_right = p.offset_kind == reference::Offset::bottom_right;
+        m.offset = p.offset_kind == reference::Offset::value ? p.offset : 0;
+        return m;
+    }
+    DenseKeep keep() const {
+        DenseKeep k{};
+        if (!p.keep) return k;
+        int64_t steps[4];
+        broadcast(p.keep.shape, cases::contiguous(p.keep.shape), steps);
+        k.data = keep_.data(), k.batch = steps[0], k.head = steps[1], k.row = steps[2], k.column = steps[3];
+        return k;
+    }
+    bool needs_packing() const { return p.keep || !p.q_documents.empty(); }
+    bool plain() const { return p.scale > 0 && !(p.softcap > 0) && !p.bias && p.slopes.empty(); } // Scaled serves
+
+    // The device's own pass, run here in the emulator as well.
+    PackedMask packed(int block_m, int block_n, int chunks, int chunk_keys) {
+        const auto up = [](int64_t n, int64_t to) { return int((n + to - 1) / to * to); };
+        const int rows = up(p.Sq, block_m) / 64, columns = up(p.Sk, block_n) / 64, cells = rows * columns, masks = int(p.B * p.Hq);
+        const int query_blocks = rows * 64 / block_m, key_blocks = columns * 64 / block_n;
+        words_ = std::make_unique<emu::Buffer<uint32_t>>(size_t(masks * cells) * 128, false);
+        classes_ = std::make_unique<emu::Buffer<uint8_t>>(size_t(masks * cells), false);
+        tile_rows_ = std::make_unique<emu::Buffer<TileRow>>(size_t(masks * query_blocks * chunks), false);
+        blocks_ = std::make_unique<emu::Buffer<int>>(size_t(masks * query_blocks * key_blocks), false);
+        PackParams pack{};
+        pack.mask = mask(), pack.words = words_->data(), pack.classes = classes_->data(), pack.cell_rows = rows, pack.cell_columns = columns;
+        const DenseKeep k = keep();
+        pack.keep = k.data, pack.keep_batch = k.batch, pack.keep_head = k.head, pack.keep_row = k.row, pack.keep_column = k.column;
+        if (cells) emu::launch(pack_mask, {unsigned(cells + kPackWarps - 1) / kPackWarps, unsigned(p.Hq), unsigned(p.B)}, {kPackWarps * 32}, 0, pack);
+        const ListParams list{classes_->data(), tile_rows_->data(), blocks_->data(), rows,   columns,
+                              block_m / 64,     block_n / 64,       query_blocks,    chunks, chunk_keys / block_n};
+        emu::launch(tile_lists, {unsigned(query_blocks * chunks), unsigned(masks)}, {32}, 0, list);
+        return {mask(), tile_rows_->data(), blocks_->data(), words_->data(), int(p.Hq), 1, query_blocks * chunks, rows, columns};
+    }
+    // How many key blocks of this shape hold a score that some query sees: what a kernel may visit, by the reference's own `sees`.
+    uint64_t blocks_seen(int block_m, int block_n) const {
+        uint64_t seen = 0;
+        for (int64_t b = 0; b < p.B; ++b)
+            for (int64_t h = 0; h < p.Hq; ++h)
+                for (int64_t q0 = 0; q0 < p.Sq; q0 += block_m)
+                    for (int64_t k0 = 0; k0 < p.Sk; k0 += block_n) {
+                        bool any = false;
+                        for (int64_t i = q0; i < std::min(p.Sq, q0 + block_m) && !any; ++i)
+                            for (int64_t j = k0; j < std::min(p.Sk, k0 + block_n) && !any; ++j) any = p.sees(b, h, i, j);
+                        seen += any;
+                    }
+        return seen;
+    }
+
+    // Partial results of `chunks` chunks; the caller merges them.
+    template <class E>
+    void split(Problem<E>& d, int chunks, int chunk_keys) {
+        const size_t rows = size_t(p.B * p.Hq * p.Sq) * size_t(chunks);
+        partial_ = std::make_unique<emu::Buffer<float>>(rows * size_t(p.Dv), false);
+        partial_lse_ = std::make_unique<emu::Buffer<float>>(rows, false);
+        d.chunks = chunks, d.chunk_keys = chunk_keys, d.partial = partial_->data(), d.partial_lse = partial_lse_->data();
+    }
+    template <class E>
+    void merge(const Problem<E>& d) {
+        const unsigned rows = unsigned(p.B * p.Hq * p.Sq);
+        emu::launch(merge_chunks<E>, {(rows + kMergeWarps - 1) / kMergeWarps}, {kMergeWarps * 32}, 0, d, int(p.B));
+    }
+
+    reference::Verdict verdict(const reference::Judge& judge) const {
+        reference::Output out;
+        out.O = [&](int64_t b, int64_t h, int64_t i, int64_t d) {
+            const auto& s = sample.O.strides;
+            return reference::load(O_.data() + (b * s[0] + h * s[1] + i * s[2] + d * s[3]) * reference::bytes_of(sample.O.type), sample.O.type);
+        };
+        out.lse = [&](int64_t b, int64_t h, int64_t i) { return double(LSE_[size_t((b * p.Hq + h) * p.Sq + i)]); };
+        return judge(out);
+    }
+    uint64_t visited() const { return visited_[0]; }
+    std::vector<unsigned char> output() const { return {O_.data(), O_.data() + O_.size()}; }
+    void clear() {
+        std::memset(O_.data(), 0xFF, O_.size());
+        std::memset(LSE_.data(), 0xFF, LSE_.size() * 4);
+        visited_[0] = 0;
+    }
+    unsigned char* raw(char which) const { return which == 'q' ? Q_.data() : which == 'k' ? K_.data() : V_.data(); }
+
+    cases::Sample& sample;
+    const reference::Problem& p;
+
+private:
+    template <class T>
+    struct Copied : emu::Buffer<T> {
+        explicit Copied(const std::vector<T>& from) : emu::Buffer<T>(from.size()) {
+            if (!from.empty()) std::memcpy(this->data(), from.data(), from.size() * sizeof(T));
+        }
+        Copied(const Copied& o) = delete;
+    };
+    template <class T>
+    static const std::vector<T>& copied(const std::vector<T>& v) {
+        return v;
+    }
+    static const std::vector<unsigned char>& bytes_of(const cases::Tensor& t) { return t.bytes; }
+    template <class T, class B>
+    static Matrices<T> matrices(const B& bytes, const cases::Tensor& t) {
+        return {reinterpret_cast<T*>(bytes.data()), t.strides[0], t.strides[1], t.strides[2]};
+    }
+    static void broadcast(const cases::Shape& shape, const cases::Shape& strides, int64_t (&steps)[4]) {
+        for (size_t d = 0; d < 4; ++d) steps[d] = shape[d] == 1 ? 0 : strides[d];
+    }
+
+    Copied<unsigned char> Q_, K_, V_;
+    emu::Buffer<unsigned char> O_;
+    Copied<unsigned char> bias_;
+    emu::Buffer<float> LSE_;
+    Copied<float> slopes_;
+    Copied<int32_t> key_lengths_, query_lengths_, prefix_, q_documents_, k_documents_, offsets_;
+    Copied<uint8_t> keep_;
+    emu::Buffer<uint64_t> visited_;
+    std::unique_ptr<emu::Buffer<uint32_t>> words_;
+    std::unique_ptr<emu::Buffer<uint8_t>> classes_;
+    std::unique_ptr<emu::Buffer<TileRow>> tile_rows_;
+    std::unique_ptr<emu::Buffer<int>> blocks_;
+    std::unique_ptr<emu::Buffer<float>> partial_, partial_lse_;
+};

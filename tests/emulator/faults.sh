@@ -1,0 +1,46 @@
+#!/bin/bash
+# Plants the faults of faults.txt one at a time into a copy of the kernels; the probe must find each. `faults.sh [FIRST [LAST]]` takes a part of the list.
+# Exit 0: all were found, and nothing in the kernels as they are.
+set -uo pipefail
+cd "$(dirname "$0")"
+root=$(cd ../.. && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+build() { # FOLDER with native/kernels in it
+    ${CXX:-g++} -std=c++20 -O1 -fno-strict-aliasing -w -I. -I"$1/native/kernels" -I"$root/native/include" -include "$root/tests/emulator/emulator.hpp" fault_probe.cpp -o "$1/probe"
+}
+fresh() {
+    mkdir -p "$1/native"
+    cp -r "$root/native/kernels" "$root/native/model" "$1/native/"
+}
+try() { # NUMBER KIND FILE FROM TO
+    local at=$work/$1 text from=${4//↵/$'\n'} to=${5//↵/$'\n'} said
+    fresh "$at"
+    text=$(cat "$at/native/kernels/$3")
+    if [[ $text != *"$from"* ]]; then echo "NOT PLANTED $1 $2: $3 holds no: $4"; return 1; fi
+    printf '%s\n' "${text/"$from"/"$to"}" >"$at/native/kernels/$3"
+    if ! build "$at" 2>"$at/log"; then echo "NOT BUILT $1 $2: $(grep -m1 error "$at/log")"; return 1; fi
+    said=$(timeout 120 "$at/probe" 2>&1)
+    local rc=$?
+    rm -rf "$at"
+    if ((rc == 0)); then echo "MISSED $1 $2: $4"; return 1; fi
+    ((rc == 1)) || said="ends with status $rc"
+    echo "found $1 $2: ${said:0:150}"
+}
+export -f try build fresh
+export work root CXX=${CXX:-g++}
+
+fresh "$work/clean" && build "$work/clean" && "$work/clean/probe" || { echo "the probe finds a fault in the kernels as they are"; exit 1; }
+number=0 first=${1:-1} last=${2:-999} jobs=${JOBS:-$(nproc)} failures=$work/failures
+while IFS='|' read -r kind file from to; do
+    [[ $kind == \#* || -z $kind ]] && continue
+    number=$((number + 1))
+    ((number < first || number > last)) && continue
+    while (($(jobs -rp | wc -l) >= jobs)); do wait -n; done
+    trim() { local s=$1; s=${s# }; printf '%s' "${s% }"; }
+    (try "$number" "$(trim "$kind")" "$(trim "$file")" "$(trim "$from")" "$(trim "$to")" || echo "$number" >>"$failures") &
+done <faults.txt
+wait
+missed=$(cat "$failures" 2>/dev/null | wc -l)
+echo "faults: $number listed, $missed of those tried not found"
+((missed == 0))

@@ -1,0 +1,183 @@
+// rules_test.cpp — the emulator itself: small kernels that keep CUDA's rules, and the same with one rule broken at a time.
+#include <gtest/gtest.h>
+
+#include "flash_sm90.cuh"
+
+namespace {
+
+struct Outcome {
+    uint64_t violations;
+    std::string first;
+};
+template <class... P, class... A>
+Outcome run(void (*kernel)(P...), unsigned threads, size_t smem, const A&... args) {
+    emu::reset();
+    emu::launch(kernel, {1}, {threads}, smem, args...);
+    return {emu::report.violations, emu::report.first};
+}
+void expect_found(const Outcome& o, const std::string& words) {
+    EXPECT_GT(o.violations, 0u) << "nothing was found; expected: " << words;
+    EXPECT_NE(o.first.find(words), std::string::npos) << o.first;
+}
+struct Lazy : ::testing::Test {
+    void SetUp() override { emu::options = {}; }
+};
+
+// ---- fences of Hopper ------------------------------------------------------------------
+enum Fault {
+    none,
+    no_init_fence,
+    no_proxy_fence,
+    no_first_fence,
+    no_second_fence,
+    touched_after_fence,
+    no_release_fence,
+    one_warp_releases,
+    early_read,
+    wrong_parity,
+    few_bytes
+};
+
+template <Fault kFault>
+void multiply(const bf16* source, const uint32_t* source_words, float* out) {
+    unsigned char* smem = ptx::dynamic_smem();
+    const SlabTile<64, 64> T{smem};
+    auto* words = reinterpret_cast<uint32_t*>(smem + T.kBytes);
+    auto *full = reinterpret_cast<uint64_t*>(words + 128), *empty = full + 1;
+    if (threadIdx.x == 0) {
+        ptx::mbarrier_init(full, 1), ptx::mbarrier_init(empty, kFault == one_warp_releases ? 1 : 4);
+        if (kFault != no_init_fence) ptx::mbarrier_init_fence();
+    }
+    for (int i = int(threadIdx.x); i < 512; i += 128) ptx::cp_async_16(reinterpret_cast<bf16*>(smem) + (i ^ (i / 8 % 8)) * 8, source + i * 8, 16);
+    ptx::cp_async_commit(), ptx::cp_async_wait<0>();
+    if (kFault != no_proxy_fence) ptx::proxy_fence(); // ordinary code wrote what wgmma will read
+    __syncthreads();
+
+    Accum<16, 64> S;
+    auto O = Accum<16, 64>::zero();
+    FragA<16, 64> P;
+    for (int round = 0; round < 2; ++round) {
+        if (kFault != no_first_fence) ptx::wgmma_fence();
+        if (kFault == touched_after_fence) S.x[0][0][0] = float(round);
+        wgmma_ABt<bf16>(S, T, 0, T);
+        ptx::wgmma_commit();
+        if (kFault == early_read) P = to_operand<bf16>(S);
+        wgmma_wait<0>(S);
+        if (kFault != early_read) P = to_operand<bf16>(S);
+        if (kFault != no_second_fence) ptx::wgmma_fence();
+        wgmma_AB<bf16>(O, P, T);
+        ptx::wgmma_commit();
+        wgmma_wait<0>(O);
+        if (threadIdx.x == 0) {
+            ptx::mbarrier_wait(empty, kFault == wrong_parity ? round : round ^ 1);
+            ptx::mbarrier_arrive_expect(full, kFault == few_bytes ? 256 : 512);
+            ptx::bulk_load(words, source_words, 512, full);
+        }
+        ptx::mbarrier_wait(full, round);
+        ptx::read(words + threadIdx.x);
+        if (kFault != no_release_fence) ptx::proxy_fence(); // TMA will write what ordinary code read
+        if (kFault != one_warp_releases || threadIdx.x < 32) ptx::warp_arrive(empty);
+    }
+    ptx::write(out + threadIdx.x, O.x[0][0][0]);
+}
+template <Fault kFault>
+Outcome multiplied(float* last = nullptr) {
+    emu::Buffer<bf16> source(64 * 64);
+    emu::Buffer<uint32_t> words(128);
+    emu::Buffer<float> out(128, false);
+    for (size_t i = 0; i < source.size(); ++i) source[i] = ptx::from_float<bf16>(float(i % 7) / 8);
+    const Outcome o = run(multiply<kFault>, 128, 64 * 64 * 2 + 1024, source.data(), words.data(), out.data());
+    if (last) *last = out[0];
+    return o;
+}
+using Fences = Lazy;
+TEST_F(Fences, KeptRulesAreNoFault) {
+    for (const bool eager : {false, true}) {
+        emu::options.eager = eager;
+        const Outcome o = multiplied<none>();
+        EXPECT_EQ(o.violations, 0u) << o.first;
+    }
+}
+TEST_F(Fences, MbarrierNotPublished) { expect_found(multiplied<no_init_fence>(), "fence.mbarrier_init"); }
+TEST_F(Fences, NoProxyFenceBeforeWgmma) { expect_found(multiplied<no_proxy_fence>(), "no fence.proxy.async"); }
+TEST_F(Fences, NoWgmmaFenceAtFirst) { expect_found(multiplied<no_first_fence>(), "wgmma.fence"); }
+TEST_F(Fences, NoWgmmaFenceForOperand) { expect_found(multiplied<no_second_fence>(), "wgmma.fence"); }
+TEST_F(Fences, AccumulatorTouchedAfterFence) { expect_found(multiplied<touched_after_fence>(), "wgmma.fence"); }
+TEST_F(Fences, NoProxyFenceBeforeRelease) { expect_found(multiplied<no_release_fence>(), "no fence.proxy.async"); }
+TEST_F(Fences, OneWarpReleasesForFour) { expect_found(multiplied<one_warp_releases>(), "race"); }
+TEST_F(Fences, WrongParityNeverReturns) { expect_found(multiplied<wrong_parity>(), "deadlock"); }
+TEST_F(Fences, TooFewBytesExpected) { expect_found(multiplied<few_bytes>(), "deadlock"); }
+TEST_F(Fences, AccumulatorReadEarlyIsNaN) {
+    float last = 0;
+    multiplied<early_read>(&last);
+    EXPECT_TRUE(std::isnan(last));
+}
+
+// ---- shared memory ---------------------------------------------------------------------
+using Shared = Lazy;
+template <bool kBarrier>
+void exchange(float* out) {
+    auto* x = reinterpret_cast<float*>(ptx::dynamic_smem());
+    ptx::write(x + threadIdx.x, 1.f);
+    if (kBarrier) __syncthreads();
+    ptx::write(out + threadIdx.x, ptx::read(x + (threadIdx.x ^ 32)));
+}
+TEST_F(Shared, PlainStoreNeedsABarrier) {
+    emu::Buffer<float> out(64, false);
+    EXPECT_EQ(run(exchange<true>, 64, 256, out.data()).violations, 0u) << emu::report.first;
+    for (const uint64_t seed : {0, 1, 2, 3}) { // whichever lane comes first
+        emu::options.seed = seed;
+        EXPECT_GT(run(exchange<false>, 64, 256, out.data()).violations, 0u);
+    }
+}
+void outside(float* out) { ptx::write(out, ptx::read(reinterpret_cast<float*>(ptx::dynamic_smem()) + 64)); }
+void unwritten(float* out) { ptx::write(out, ptx::read(reinterpret_cast<float*>(ptx::dynamic_smem()))); }
+void misaligned(Chunk*) { ptx::write(reinterpret_cast<Chunk*>(ptx::dynamic_smem() + 8), Chunk{}); }
+TEST_F(Shared, OutsideUnwrittenMisaligned) {
+    emu::Buffer<float> out(1, false);
+    expect_found(run(unwritten, 1, 256, out.data()), "nothing wrote");
+    expect_found(run(misaligned, 1, 256, static_cast<Chunk*>(nullptr)), "misaligned");
+    expect_found(run(outside, 1, 256, out.data()), "outside every buffer");
+}
+template <bool kWait>
+void copied(const float* in, float* out) {
+    unsigned char* smem = ptx::dynamic_smem();
+    ptx::cp_async_16(smem + threadIdx.x * 16, in + threadIdx.x * 4, 16);
+    ptx::cp_async_commit();
+    if (kWait) ptx::cp_async_wait<0>();
+    ptx::write(out + threadIdx.x, ptx::read(reinterpret_cast<float*>(smem + threadIdx.x * 16)));
+    ptx::cp_async_wait<0>();
+}
+TEST_F(Shared, AsynchronousCopyNeedsAWait) {
+    emu::Buffer<float> in(32 * 4), out(32, false);
+    for (size_t i = 0; i < in.size(); ++i) in[i] = float(i);
+    EXPECT_EQ(run(copied<true>, 32, 512, in.data(), out.data()).violations, 0u) << emu::report.first;
+    EXPECT_EQ(out[5], 20.f);
+    expect_found(run(copied<false>, 32, 512, in.data(), out.data()), "not arrived");
+}
+
+// ---- global memory, divergence ---------------------------------------------------------
+using Global = Lazy;
+void read_at(const float* in, float* out, int at) { ptx::write(out, ptx::read(in + at)); }
+TEST_F(Global, OutsideUnwrittenMisaligned) {
+    emu::Buffer<float> in(4), fresh(4, false), out(1, false);
+    EXPECT_EQ(run(read_at, 1, 0, in.data(), out.data(), 3).violations, 0u);
+    expect_found(run(read_at, 1, 0, in.data(), out.data(), 4), "outside every buffer");
+    expect_found(run(read_at, 1, 0, in.data(), out.data(), -1), "outside every buffer");
+    expect_found(run(read_at, 1, 0, fresh.data(), out.data(), 0), "nothing wrote");
+    expect_found(run(read_at, 1, 0, reinterpret_cast<const float*>(reinterpret_cast<const char*>(in.data()) + 2), out.data(), 0), "misaligned");
+}
+void diverged(int* out) {
+    if (threadIdx.x < 16) ptx::write(out + threadIdx.x, __shfl_xor_sync(~0u, 1, 1));
+    else __syncwarp();
+}
+void missing(int*) {
+    if (threadIdx.x < 16) __syncwarp();
+}
+TEST_F(Global, LanesThatDivergeOrNeverCome) {
+    emu::Buffer<int> out(32, false);
+    expect_found(run(diverged, 32, 0, out.data()), "lanes diverged");
+    expect_found(run(missing, 32, 0, out.data()), "deadlock");
+}
+
+} // namespace
