@@ -40,7 +40,7 @@ require_test() {
     require libgtest-dev=/usr/include/gtest/gtest.h
     if [[ ${CI:-} == true ]]; then
         local packages
-        packages=$(missing clang-format-14=clang-format-14 clang-14=clang++-14 libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a)
+        packages=$(missing clang-format-14=clang-format-14 libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a)
         [[ ! $packages ]] || install $packages || true # what is still missing is a skip, and a skip fails
     fi
 }
