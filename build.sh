@@ -9,7 +9,7 @@ usage() {
 ./build.sh                 builds everything: the native library, the .NET library, the command artifacts/attn
 ./build.sh test [--full]   runs every check; --full adds a minute of fuzzing and every planted fault
 ./build.sh demo            attention on real Whisper data: each mask, each backend, what ran and why (about a minute)
-./build.sh bench [ARGS]    measures this machine and writes bench/results/<machine>/
+./build.sh bench [ARGS]    measures this machine; ARGS go to attn bench (--json, --output F, --plot F.png, --threads N)
 ./build.sh mutants [N]     plants faults one at a time (all, or the first N); each must turn a test red
 ./build.sh pack            leaves the NuGet package in artifacts/
 ./build.sh format          formats the sources in place
@@ -68,10 +68,7 @@ case $command in
     build) build_all ;;
     test) . .ci/test.sh "$@" ;;
     demo) build_all && "$artifacts/attn" bench --suite whisper "$@" ;;
-    bench)
-        build_all && native bench "timing harness" || exit 1
-        bench/run.sh "$@"
-        ;;
+    bench) build_all && "$artifacts/attn" bench --suite all "$@" ;;
     mutants) require_build && require_test && tests/mutants/run.sh "$@" ;;
     pack) pack ;;
     format) format ;;

@@ -10,7 +10,7 @@ done
 readonly minimum_of_nunit_tests=$(<.ci/minimum-tests)
 summary() { printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"; }
 required() { "$@" || { ((++failed)) && summary && exit 1; }; }
-native_tests=tests/native/native_tests native_stress=tests/native/native_stress
+readonly native_tests=tests/native/native_tests
 
 require_build
 require_test
@@ -33,11 +33,10 @@ checks "promises of libattention.so" .ci/library.sh build/release/native/libatte
 printf 'native tests\n'
 required native tests "build of the tests"
 googletest "native tests" build/tests/$native_tests
-check "stress" build/tests/$native_stress 3
 required native asan "build with the address and undefined-behaviour sanitizers"
 googletest "native tests under them" build/asan/$native_tests
 required native tsan "build with the thread sanitizer"
-check "stress under it" build/tsan/$native_stress 10
+googletest "concurrent use under it" build/tsan/$native_tests --gtest_filter='*Pool*:*Stream*:*Handles*:*Concurren*'
 
 if compgen -G '/usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a' >/dev/null; then
     required native fuzz "build of the fuzzer"
