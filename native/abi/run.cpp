@@ -137,6 +137,7 @@ void bind_terms(Run& run, const attn_run_args& args, Overlaps& overlaps) {
 }
 
 void bind_all(Run& run, const attn_run_args& args) {
+    if (args.reserved) fail(ATTN_NOT_SUPPORTED, "args.reserved is %u; this library knows no use of it: 0 is allowed", args.reserved);
     const Problem& p = run.plan->problem;
     Call& call = run.call;
     Overlaps overlaps;
