@@ -11,17 +11,19 @@ namespace {
 constexpr int kMostRows = int(DecodeShape::kRows), kMaxDim = FlashShape::kMaxDim;
 constexpr int kTile = 8;                     // rows that pass over keys together
 constexpr int kSums = kWidth == 16 ? 16 : 8; // accumulators: registers, less what is loaded
-constexpr int kAhead = 16;                   // keys whose values are added, while as many keys of the next cell come
+constexpr int kStep = 8;                     // keys that pass by between requests for what comes
+constexpr int kAhead = 16;                   // how many keys ahead: the hardware follows a stream, but not into the next page
+constexpr int kChunk = int(DecodeShape::kChunk), kCells = kChunk / kCell;
 template <int R>
 constexpr int kAtOnce = kSums / R < 4 ? kSums / R : 4; // keys scored side by side: enough sums in flight
 
 struct Scratch {
     float Q[kMostRows][kMaxDim];
     float O[kMostRows][kMaxDim], chunk[kMostRows][kMaxDim];
-    float S[kMostRows][kCell];
+    float S[kMostRows][kChunk];
     float m[kMostRows], l[kMostRows], chunk_m[kMostRows], chunk_l[kMostRows];
-    bool sees[kMostRows];
-    uint64_t words[kCell];
+    uint64_t word[kCells][kMostRows]; // what each row sees of each cell of the chunk
+    uint64_t own[kCell];
 };
 static_assert(sizeof(Scratch) <= Pool::kScratchBytes);
 
@@ -71,9 +73,9 @@ public:
         const Range seen = rule.keys_of({0, p.Sq});
         const int64_t end = smaller(shape.chunks, (run + 1) * shape.run);
         for (int64_t c = run * shape.run; c < end && !call.cancelled(); ++c) {
-            const int64_t k1 = smaller(seen.end, (c + 1) * DecodeShape::kChunk);
+            const int64_t k0 = larger(seen.begin / kCell * kCell, c * kChunk), k1 = smaller(seen.end, (c + 1) * kChunk);
             clear(s.chunk, s.chunk_m, s.chunk_l);
-            for (int64_t k0 = larger(seen.begin / kCell * kCell, c * DecodeShape::kChunk); k0 < k1; k0 += kCell) visit_cell(k0, seen.end);
+            if (k0 < k1) attend_chunk(k0, k1);
             for (int r = 0; r < rows; ++r)
                 if (shape.runs == 1) merge_into(s.m[r], s.l[r], s.O[r], s.chunk_m[r], s.chunk_l[r], s.chunk[r], p.Dv, unit);
                 else keep_partial(r, c);
@@ -106,31 +108,53 @@ private:
         std::memcpy(out + 2, s.chunk[r], size_t(p.Dv) * sizeof(float));
     }
 
-    // S, the softmax and O of 64 keys.
-    void visit_cell(int64_t k0, int64_t end) {
-        const int n = int(smaller(kCell, rule.keys - k0)), c = int(k0 / kCell);
+    // All scores, one softmax, all values: K and V are two long streams. Keys from k0, where a cell begins, to k1.
+    void attend_chunk(int64_t k0, int64_t k1) {
+        bool some[kCells] = {};
+        const int cells = int(cells_of(k1 - k0));
+        for (int c = 0; c < cells; ++c) {
+            const int64_t key = k0 + c * kCell;
+            if (!(some[c] = look(c, key / kCell))) continue;
+            const int n = int(smaller(kCell, rule.keys - key));
+            for (int k = 0; k < n; k += kStep) {
+                fetch(K, key + k + kAhead, p.D);
+                for (int r = 0; r < rows;) r += over_rows(r, [&](auto R, int row) { score<R()>(row, key + k, c * kCell + k, int(smaller(kStep, n - k))); });
+            }
+        }
+        for (int r = 0; r < rows; ++r) softmax(r, k0, cells);
+        for (int c = 0; c < cells; ++c) {
+            if (!some[c]) continue;
+            bool every = true; // rows that see nothing of a cell must not meet its values
+            for (int r = 0; r < rows; ++r) every &= s.word[c][r] != 0;
+            const int64_t key = k0 + c * kCell;
+            const int n = int(smaller(kCell, rule.keys - key));
+            for (int k = 0; k < n; k += 2 * kStep) {
+                const int at = c * kCell + k, count = int(smaller(2 * kStep, n - k));
+                fetch(V, key + k + kAhead, p.Dv), fetch(V, key + k + kAhead + kStep, p.Dv);
+                if (every)
+                    for (int r = 0; r < rows;) r += over_rows(r, [&](auto R, int row) { add_values<R()>(row, key + k, at, count); });
+                else
+                    for (int r = 0; r < rows; ++r)
+                        if (s.word[c][r]) add_values<1>(r, key + k, at, count);
+            }
+        }
+    }
+    // What the rows see of a cell; whether any sees anything.
+    bool look(int at, int64_t c) {
         const Documents keys = mask.key_documents(c);
         Sight sees;
         bool any = false;
         for (int g = 0; g < heads; ++g) {
-            if (g == 0 || call.mask.keep.head) sees = mask.sight(first_head + g, 0, c, documents, keys, s.words); // only a keep mask tells heads apart
-            visited += sees.cell != Cell::empty;
-            any |= sees.cell != Cell::empty;
-            for (int i = 0; i < p.Sq; ++i) word[g * p.Sq + i] = i < rule.queries && sees.cell != Cell::empty ? sees.word(i) : 0;
+            if (g == 0 || call.mask.keep.head) sees = mask.sight(first_head + g, 0, c, documents, keys, s.own); // only a keep mask tells heads apart
+            const bool something = sees.cell != Cell::empty;
+            visited += something, any |= something;
+            for (int i = 0; i < p.Sq; ++i) s.word[at][g * p.Sq + i] = something && i < rule.queries ? sees.word(i) : 0;
         }
-        if (!any) return;
-        for (int r = 0; r < rows;) r += over_rows(r, [&](auto R, int row) { score<R()>(row, k0, n); });
-        bool every = true; // rows that see nothing here must not meet its values
-        for (int r = 0; r < rows; ++r) every &= s.sees[r] = softmax(r, k0, word[r]);
-        for (int k = 0; k < n; k += kAhead) { // while values are added, the next cell's keys come
-            for (int64_t j = k0 + kCell + k; j < smaller(k0 + kCell + k + kAhead, end); ++j) prefetch(K.row(b, hkv, j), p.D * int64_t(sizeof(T)));
-            const int count = int(smaller(kAhead, n - k));
-            if (every)
-                for (int r = 0; r < rows;) r += over_rows(r, [&](auto R, int row) { add_values<R()>(row, k0 + k, k, count); });
-            else
-                for (int r = 0; r < rows; ++r)
-                    if (s.sees[r]) add_values<1>(r, k0 + k, k, count);
-        }
+        return any;
+    }
+    void fetch(const Heads<const T>& X, int64_t key, int64_t columns) const {
+        const T* row = X.row(b, hkv, key);
+        for (int64_t j = 0; j < smaller(kStep, rule.keys - key); ++j, row += X.stride.row) prefetch(row, columns * int64_t(sizeof(T)));
     }
     // Calls f for as many rows as make a tile; how many that were.
     template <int R = kTile, class F>
@@ -142,16 +166,15 @@ private:
     }
 
     template <int R>
-    [[gnu::noinline]] void score(int row, int64_t k0, int n) {
+    [[gnu::noinline]] void score(int row, int64_t first, int at, int n) {
         constexpr int kKeys = kAtOnce<R>;
+        const T* keys = K.row(b, hkv, first);
+        const int64_t stride = p.k.row;
         for (int k = 0; k < n; k += kKeys) {
             vec S[kKeys][R] = {};
             const T* key[kKeys];
             UNROLL
-            for (int j = 0; j < kKeys; ++j) {
-                key[j] = K.row(b, hkv, k0 + smaller(k + j, n - 1));
-                if (row == 0 && k + j < n) prefetch(V.row(b, hkv, k0 + k + j), p.Dv * int64_t(sizeof(T))); // while keys are scored, their values come to L2
-            }
+            for (int j = 0; j < kKeys; ++j) key[j] = keys + smaller(k + j, n - 1) * stride;
             UNROLL
             for (int j = 0; j < kKeys; ++j) // key by key: the hardware's prefetcher wants one stream
                 for (int64_t d = 0; d < p.D; d += kWidth) {
@@ -162,36 +185,39 @@ private:
             UNROLL
             for (int j = 0; j < kKeys; ++j) {
                 UNROLL
-                for (int r = 0; r < R; ++r) s.S[row + r][k + j] = sum(S[j][r]);
+                for (int r = 0; r < R; ++r) s.S[row + r][at + k + j] = sum(S[j][r]);
             }
         }
     }
-    // S becomes P; whether the row has a score that is not -inf.
-    [[gnu::noinline]] bool softmax(int r, int64_t k0, uint64_t seen) {
-        if (!seen) return false;
+    // S becomes P. A cell in which every score is -inf counts as not seen.
+    [[gnu::noinline]] void softmax(int r, int64_t k0, int cells) {
         const Terms terms(call, rule, b, head(r));
-        float* S = s.S[r];
         vec top = set1(-INFINITY), total{};
-        bool something = false;
-        for (int j = 0; j < kCell; j += kWidth) {
-            vec x = load(S + j);
-            if (with_terms) x = terms.apply(x, query(r), k0 + j);
-            x = select(uint32_t(seen >> j), x, -INFINITY);
-            something |= !hidden(x);
-            top = max(top, x);
-            store(S + j, x);
+        for (int c = 0; c < cells; ++c) {
+            if (!s.word[c][r]) continue;
+            bool nothing = true;
+            for (int j = 0; j < kCell; j += kWidth) {
+                float* S = s.S[r] + c * kCell + j;
+                vec x = load(S);
+                if (with_terms) x = terms.apply(x, query(r), k0 + c * kCell + j);
+                x = select(uint32_t(s.word[c][r] >> j), x, -INFINITY);
+                nothing &= hidden(x);
+                top = max(top, x);
+                store(S, x);
+            }
+            if (nothing) s.word[c][r] = 0;
         }
-        const float now = max(top), m = s.chunk_m[r] < now ? now : s.chunk_m[r], base = m == -INFINITY ? 0 : m, alpha = exp2((s.chunk_m[r] - base) * unit);
-        for (int j = 0; j < kCell; j += kWidth) {
-            const vec e = exp2((load(S + j) - base) * unit);
-            total += e;
-            store(S + j, e);
+        const float m = max(top), base = m > -INFINITY ? m : 0;
+        for (int c = 0; c < cells; ++c) {
+            if (!s.word[c][r]) continue;
+            for (int j = 0; j < kCell; j += kWidth) {
+                float* S = s.S[r] + c * kCell + j;
+                const vec e = exp2((load(S) - base) * unit);
+                total += e;
+                store(S, e);
+            }
         }
-        float* O = s.chunk[r];
-        if (alpha != 1)
-            for (int64_t d = 0; d < p.Dv; d += kWidth) store(O + d, load(O + d) * alpha);
-        s.chunk_l[r] = s.chunk_l[r] * alpha + sum(total), s.chunk_m[r] = m;
-        return something;
+        s.chunk_m[r] = m > -INFINITY ? m : -INFINITY, s.chunk_l[r] = sum(total);
     }
 
     template <int R>
@@ -215,7 +241,7 @@ private:
                 UNROLL
                 for (int j = 0; j < N; ++j) O.x[r][j] = load(s.chunk[row + r] + d + j * kWidth);
             }
-            multiply(O, s.S[row] + k, kCell, V.row(b, hkv, key) + d, p.v.row, n);
+            multiply(O, s.S[row] + k, kChunk, V.row(b, hkv, key) + d, p.v.row, n);
             UNROLL
             for (int r = 0; r < R; ++r) {
                 UNROLL
@@ -239,7 +265,6 @@ private:
     const Sights mask;
     const Documents documents;
     int64_t visited = 0;
-    uint64_t word[kMostRows];
 };
 
 template <class T>

@@ -12,12 +12,23 @@ constexpr int kPanel = kVecs * kWidth; // keys of a packed panel of K^T, and col
 constexpr int kPanels = kCell / kPanel;
 constexpr int kMaxCells = FlashShape::kMaxCells, kMaxKeys = FlashShape::kMaxKeys, kMaxKeyCells = kMaxKeys / kCell;
 
+typedef uint32_t uint32_alias __attribute__((may_alias));
+typedef uint16_t uint16_alias __attribute__((may_alias));
+static_assert(kPanel == 8 || kPanel == 16 || kPanel == 32); // bits of a panel are whole bytes of a word
+
 // kPanel keys before a strip of queries.
 struct Panel {
     const float *K, *V;
     int64_t key;
-    bool whole, hidden;   // hidden: in a strip of one row, every score is -inf
-    uint32_t bits[kRows]; // of a panel that is not whole: which keys each row sees
+    bool whole, hidden;        // hidden: in a strip of one row, every score is -inf
+    const unsigned char* bits; // of a panel that is not whole: which keys each row sees
+    int64_t row_bytes;         // from one row's to the next
+
+    INLINE uint32_t seen(int i) const {
+        if constexpr (kPanel == 32) return *reinterpret_cast<const uint32_alias*>(bits + i * row_bytes);
+        if constexpr (kPanel == 16) return *reinterpret_cast<const uint16_alias*>(bits + i * row_bytes);
+        return bits[i * row_bytes];
+    }
 };
 
 enum class Scores { plain, biased, general }; // without terms, with a float32 bias alone, with any terms
@@ -103,10 +114,10 @@ private:
         for (int c = 0; c < n; ++c) {
             const Sight& s = sights[row / kCell][c];
             if (s.cell == Cell::empty) continue;
-            uint64_t word[kRows], any = 0, every = ~0ull;
+            uint64_t any = 0, every = ~0ull;
             for (int i = 0; i < count; ++i) {
-                word[i] = s.word(row + i);
-                any |= word[i], every &= word[i];
+                const uint64_t word = s.word(row + i);
+                any |= word, every &= word;
             }
             for (int j = 0; j < kPanels; ++j) {
                 const uint64_t bits = low_bits(kPanel) << (j * kPanel);
@@ -115,8 +126,7 @@ private:
                 x.K = sK + (c * kPanels + j) * kPanel * D, x.V = sV + (c * kCell + j * kPanel) * Dv;
                 x.key = (c0 + c) * kCell + j * kPanel;
                 x.whole = !(~every & bits), x.hidden = false;
-                if (x.whole) continue;
-                for (int i = 0; i < count; ++i) x.bits[i] = uint32_t(word[i] >> (j * kPanel));
+                x.bits = reinterpret_cast<const unsigned char*>(s.words + row % kCell * s.step) + j * kPanel / 8, x.row_bytes = s.step * 8;
             }
         }
         return int(panel - panels);
@@ -147,7 +157,7 @@ private:
             Accum<R, kVecs> S{};
             multiply(S, Q, D, panels[t].K, kPanel, D);
             if constexpr (kBias) add_bias(S, q0 + row, panels[t].key);
-            if (!panels[t].whole) hide(S, panels[t].bits);
+            if (!panels[t].whole) hide(S, panels[t]);
             if (kBias && R == 1) panels[t].hidden = nothing(S);
             UNROLL
             for (int i = 0; i < R; ++i) {
@@ -187,7 +197,7 @@ private:
                 UNROLL
                 for (int j = 0; j < kPanel; j += kWidth) {
                     vec x = terms.apply(load(S + j), q0 + row + i, panels[t].key + j);
-                    if (!panels[t].whole) x = select(panels[t].bits[i] >> j, x, -INFINITY);
+                    if (!panels[t].whole) x = select(panels[t].seen(i) >> j, x, -INFINITY);
                     store(S + j, x);
                     top = max(top, x);
                     nothing &= hidden(x);
@@ -246,11 +256,12 @@ private:
         }
     }
     template <int R>
-    INLINE static void hide(Accum<R, kVecs>& S, const uint32_t* bits) {
+    INLINE static void hide(Accum<R, kVecs>& S, const Panel& panel) {
         UNROLL
         for (int i = 0; i < R; ++i) {
+            const uint32_t bits = panel.seen(i);
             UNROLL
-            for (int j = 0; j < kVecs; ++j) S.x[i][j] = select(bits[i] >> (j * kWidth), S.x[i][j], -INFINITY);
+            for (int j = 0; j < kVecs; ++j) S.x[i][j] = select(bits >> (j * kWidth), S.x[i][j], -INFINITY);
         }
     }
 
