@@ -114,7 +114,6 @@ TEST(Cancel, RaisedBeforeStopsEveryBackend) {
 
 TEST(Cancel, RaisedMeanwhileStopsSoon) {
     const Context c = context();
-    Sample sample(Case{}.but("much work", [](Case& x) { x.B = 1, x.Hq = x.Hkv = 1, x.Sq = x.Sk = 1; })); // for its structures
     // A problem that takes seconds: one query repeated by stride 0 would do, but outputs may not overlap; so O is real.
     const int64_t H = 64, S = 1024, D = 64;
     std::vector<float> q(size_t(S * D), 0.1f), o(size_t(H * S * D));
