@@ -38,7 +38,6 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_const
     FragA<kRows, kD> Q;
     auto O = Accum<kRows, kD>::zero();
     Softmax<kRows> softmax{Score::base2(p.scale)};
-    constexpr bool kHoldRows = kD < 256 || Score::kFree; // else there is no room for what each row sees, and it is asked again
     const auto rows = mask.template rows<kRows>(rule, q0 + row0);
 
     UNROLL_ONCE for (int t = 0; t < tiles.count; ++t) {
@@ -50,7 +49,7 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_const
         ptx::cp_async_commit();
 
         Bits<kRows, kBlockN> seen;
-        if (t < tiles.partial) seen = mask.template bits<kRows, kBlockN>(tiles.words(t), kHoldRows ? rows : mask.template rows<kRows>(rule, q0 + row0), row0, k0);
+        if (t < tiles.partial) seen = mask.template bits<kRows, kBlockN>(tiles.words(t), rows, row0, k0);
         auto S = Accum<kRows, kBlockN>::zero();
         if constexpr (S_::kQ == Keep::registers) mma_ABt<E>(S, Q, sK); // S = Q K_t^T
         else mma_ABt<E>(S, sA, sK);

@@ -12,7 +12,7 @@ constexpr int kNaiveWarps = 4;
 
 // P [B][Hq][Sq][Sk] float32, exactly 0 where nothing is seen. blockIdx.x counts a head's rows by kNaiveWarps, y heads, z batches.
 template <class E>
-__global__ void __launch_bounds__(kNaiveWarps * 32) naive(const __grid_constant__ Problem<E> p, const __grid_constant__ ColumnStrides columns, const __grid_constant__ attn::Mask mask,
+__global__ void __launch_bounds__(kNaiveWarps * 32, 1) naive(const __grid_constant__ Problem<E> p, const __grid_constant__ ColumnStrides columns, const __grid_constant__ attn::Mask mask,
                                                           const __grid_constant__ DenseKeep keep, float* P) {
     const int b = blockIdx.z, h = blockIdx.y, i = blockIdx.x * kNaiveWarps + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (i >= p.q_len) return;

@@ -7,7 +7,7 @@
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 #define UNROLL_ONCE _Pragma("unroll 1")
-#define UNROLL_FOUR _Pragma("unroll 4")
+#define UNROLL_BY_K _Pragma("unroll kUnroll") // a constant in scope
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700 // Pascal copies its parameters, and its compiler rejects the word
 #define __grid_constant__
 #endif

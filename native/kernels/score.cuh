@@ -24,13 +24,11 @@ DEVICE float score_of(float product, float scale, const Terms& t, int b, int h, 
 }
 
 struct Scaled {
-    static constexpr bool kFree = true;
     static DEVICE float base2(float scale) { return scale * kLog2e; }
     template <class E, int kM, int kN>
     static DEVICE void apply(Accum<kM, kN>&, const Problem<E>&, int, int, int, int, float) {}
 };
 struct Termed {
-    static constexpr bool kFree = false;
     static DEVICE float base2(float) { return kLog2e; }
     // Rows q.., keys k..; what lies past the tensors' ends takes the last element's term and is hidden or not stored.
     template <class E, int kM, int kN>

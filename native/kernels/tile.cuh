@@ -140,7 +140,8 @@ DEVICE void copy_async(SharedTile<kRows, kCols> dst, const E* src, int64_t strid
     const int c = threadIdx.x % dst.kChunks, r0 = threadIdx.x / dst.kChunks, bytes = min(16, max(0, (cols - c * 8) * 2));
     if (kThreads % dst.kChunks && r0 >= kStep) return;
     src += r0 * stride + c * 8;
-    UNROLL_FOUR for (int r = 0; r < kRows; r += kStep, src += kStep * stride) {
+    [[maybe_unused]] constexpr int kUnroll = kCols < 256 ? 4 : 1; // the widest kernels have no registers left for addresses
+    UNROLL_BY_K for (int r = 0; r < kRows; r += kStep, src += kStep * stride) {
         if (kRows % kStep && r0 + r >= kRows) break;
         ptx::cp_async_16(dst.chunk(r0 + r, c), src, r0 + r < rows ? bytes : 0);
     }

@@ -14,7 +14,7 @@
 #define DEVICE inline
 #define UNROLL
 #define UNROLL_ONCE
-#define UNROLL_FOUR
+#define UNROLL_BY_K
 
 #define threadIdx (emu::self->tid)
 #define blockIdx (emu::block->idx)
