@@ -5,9 +5,9 @@ namespace Attention.Tests;
 /// <summary>The command <c>attn</c>, as a process of its own or, where only its answer counts, in this one.</summary>
 internal static class Attn
 {
-    public static Outcome Run(params string[] arguments) => Run(environment: null, arguments);
+    public static Outcome Run(params string[] arguments) => RunWith(environment: null, arguments);
 
-    public static Outcome Run(Dictionary<string, string?>? environment, params string[] arguments) =>
+    public static Outcome RunWith(Dictionary<string, string?>? environment, params string[] arguments) =>
         Processes.Run(Path.Combine(AppContext.BaseDirectory, OperatingSystem.IsWindows() ? "attn.exe" : "attn"), arguments, environment);
 
     /// <summary>In this process, with the console redirected.</summary>

@@ -1,6 +1,5 @@
 using System.Text.Json;
 using Attention.Tests.Reference;
-using Attention.Tool.Pictures;
 using SkiaSharp;
 
 namespace Attention.Tests;
@@ -80,31 +79,26 @@ internal sealed class ExplainCommandTests
         Mask mask = Library.MaskOf(p);
         Assert.That((full, partial, empty), Is.EqualTo((plan.Explain(mask).Full, plan.Explain(mask).Partial, plan.Explain(mask).Empty)));
 
-        // Every cell of the maps is one colour; a map stands for all the heads that share it. Where the cells lie is the picture's own to say.
-        List<global::Attention.Tool.Pictures.TileMap> maps = [];
-        for (int b = 0; b < p.B; b++)
-        {
-            Attention.TileMap map = plan.TileMap(b, 0, mask);
-            maps.Add(new(b, 0, p.Hq, map.Rows, map.Columns, [.. map.Classes.ToArray().Select(tile => (byte)tile)]));
-        }
-        TileMapPicture layout = new(maps, plan.TileQueries, plan.TileKeys, "", (full, partial, empty));
+        // Every cell of the maps is one colour; a map stands for all the heads that share it. Where the cells lie, the answer says.
+        JsonElement plot = json.GetProperty("plot"), cell = plot.GetProperty("cell"), colors = plot.GetProperty("colors");
+        SKColor Color(string tile) => SKColor.Parse(colors.GetProperty(tile).GetString());
         using SKBitmap bitmap = SKBitmap.Decode(picture);
         Assert.That(bitmap, Is.Not.Null);
-        long drawnFull = 0, drawnPartial = 0, drawnEmpty = 0;
-        Assert.That(layout.Panels, Has.Count.EqualTo(p.B));
-        foreach (TileMapPanel panel in layout.Panels)
+        Dictionary<SKColor, long> drawn = [];
+        foreach (JsonElement panel in plot.GetProperty("maps").EnumerateArray())
         {
-            for (int r = 0; r < panel.Rows; r++)
+            int Number(string name) => panel.GetProperty(name).GetInt32();
+            for (int r = 0; r < Number("rows"); r++)
             {
-                for (int c = 0; c < panel.Columns; c++)
+                for (int c = 0; c < Number("columns"); c++)
                 {
-                    SKColor colour = bitmap.GetPixel(panel.X + (c * layout.CellWidth) + (layout.CellWidth / 2), panel.Y + (r * layout.CellHeight) + (layout.CellHeight / 2));
-                    drawnFull += colour == TileMapPicture.Full ? panel.Heads : 0;
-                    drawnPartial += colour == TileMapPicture.Partial ? panel.Heads : 0;
-                    drawnEmpty += colour == TileMapPicture.Empty ? panel.Heads : 0;
+                    int width = cell.GetProperty("width").GetInt32(), height = cell.GetProperty("height").GetInt32();
+                    SKColor color = bitmap!.GetPixel(Number("x") + (c * width) + (width / 2), Number("y") + (r * height) + (height / 2));
+                    drawn[color] = drawn.GetValueOrDefault(color) + Number("heads");
                 }
             }
         }
+        (long drawnFull, long drawnPartial, long drawnEmpty) = (drawn.GetValueOrDefault(Color("full")), drawn.GetValueOrDefault(Color("partial")), drawn.GetValueOrDefault(Color("empty")));
         Assert.That((drawnFull, drawnPartial, drawnEmpty), Is.EqualTo((full, partial, empty)));
     }
 

@@ -254,7 +254,7 @@ internal sealed class RunTests
 
     [Test]
     public void A_library_that_is_not_there_is_a_failure_of_the_library() =>
-        Attn.Run(new() { ["ATTENTION_LIBRARY"] = _folder["absent.so"] }, "info").IsError(4, "absent.so");
+        Attn.RunWith(new() { ["ATTENTION_LIBRARY"] = _folder["absent.so"] }, "info").IsError(4, "absent.so");
 
     [Test]
     public void Whisper_by_name_from_one_file()
