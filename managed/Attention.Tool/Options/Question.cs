@@ -54,13 +54,14 @@ internal sealed class Question
         {
             throw _prefix.Wrong("is given together with --causal; prefix takes causal's place, give one");
         }
+        if ((options.QueryDocuments is null) != (options.KeyDocuments is null))
+        {
+            throw options.KeyDocuments is null
+                ? InputException.Of("--q-documents", options.QueryDocuments, "needs --k-documents beside it")
+                : InputException.Of("--k-documents", options.KeyDocuments, "needs --q-documents beside it");
+        }
         _qDocuments = Integers("--q-documents", options.QueryDocuments, Sizes.Batch, Sizes.Queries);
         _kDocuments = Integers("--k-documents", options.KeyDocuments, Sizes.Batch, Sizes.Keys);
-        if ((_qDocuments is null) != (_kDocuments is null))
-        {
-            ArrayFile given = _qDocuments ?? _kDocuments!;
-            throw given.Wrong($"needs {(_qDocuments is null ? "--q-documents" : "--k-documents")} beside it");
-        }
         if (options.Alibi is not null)
         {
             _alibi = ArrayFile.Open("--alibi", options.Alibi);
