@@ -155,6 +155,7 @@ private:
         float* out = sS;
         for (int t = 0; t < panel_count; ++t, out += kPanel) {
             Accum<R, kVecs> S{};
+            if constexpr (kBias) fetch_bias<R>(q0 + row, panels[t].key);
             multiply(S, Q, D, panels[t].K, kPanel, D);
             if constexpr (kBias) add_bias(S, q0 + row, panels[t].key);
             if (!panels[t].whole) hide(S, panels[t]);
@@ -170,6 +171,16 @@ private:
         }
         UNROLL
         for (int i = 0; i < R; ++i) largest[i] = top[i];
+    }
+    // While the product runs this tile's bias comes to L1, the next strip's to L2: a few lines at a time, for many at once would stop all other misses.
+    template <int R>
+    INLINE void fetch_bias(int64_t query, int64_t key) const {
+        UNROLL
+        for (int i = 0; i < R; ++i) {
+            const float* bias = terms.bias_row(query + i) + key;
+            __builtin_prefetch(bias, 0, 3), __builtin_prefetch(bias + kPanel - 1, 0, 3);
+            __builtin_prefetch(bias + R * terms.row, 0, 2), __builtin_prefetch(bias + R * terms.row + kPanel - 1, 0, 2);
+        }
     }
     template <int R>
     INLINE void add_bias(Accum<R, kVecs>& S, int64_t query, int64_t key) const {
@@ -324,7 +335,7 @@ private:
     }
     // Each strip brings its share of the next step's keys into L2, and the next strip's bias.
     void fetch_ahead(int64_t k0, Range seen, int row, int count) const {
-        if (with_terms)
+        if (with_terms && !terms.only_bias())
             for (int i = row + count; i < smaller(rows, row + 2 * count); ++i) terms.fetch(q0 + i, k0, shape.keys);
         const int64_t next = k0 + shape.keys < seen.end ? k0 + shape.keys : seen.begin, hkv = h / p.group(), size = size_of(p.dtype);
         const auto *K = static_cast<const char*>(call.K), *V = static_cast<const char*>(call.V);

@@ -9,13 +9,13 @@ namespace attn::cpu::ISA {
 class Terms {
 public:
     INLINE Terms(const Call& call, const Rule& rule, int64_t b, int64_t h)
-        : softcap(call.problem->softcap),
+        : row(call.bias.stride.row),
+          softcap(call.problem->softcap),
           slope(call.slopes ? call.slopes[h] : 0),
           has_slope(call.slopes),
           offset(rule.offset),
           keys(call.mask.Sk),
           dtype(call.bias.dtype),
-          row(call.bias.stride.row),
           column(call.bias.stride.column),
           bias(call.bias.data ? static_cast<const char*>(call.bias.data) + (b * call.bias.stride.batch + h * call.bias.stride.head) * size_of(dtype)
                               : nullptr) {}
@@ -41,6 +41,8 @@ public:
         if (bias && column == 1) prefetch(bias + (i * row + j) * size_of(dtype), smaller(n, keys - j) * size_of(dtype));
     }
 
+    const int64_t row; // of the bias: from one query to the next
+
 private:
     INLINE vec bias_at(int64_t i, int64_t j) const {
         switch (dtype) {
@@ -62,7 +64,7 @@ private:
     const bool has_slope;
     const int64_t offset, keys;
     const DType dtype;
-    const int64_t row, column;
+    const int64_t column;
     const char* const bias;
 };
 
