@@ -60,7 +60,7 @@ int main() {
     causal.offset_kind = reference::Offset::bottom_right, causal.key_lengths = {450, 333}, causal.D = 56, causal.Dv = 40;
     const cases::Case dense = causal.but("dense keep", [](cases::Case& c) { c.causal = false, c.keep = cases::Keep::blocks, c.keep_dims = cases::kFull; });
     const cases::Case half = dense.but("half", [](cases::Case& c) { c.keep = cases::Keep::half, c.D = c.Dv = 64; });
-    for (const cases::Case* c : {&causal, &dense, &half}) {
+    for (const cases::Case* c : std::initializer_list<const cases::Case*>{&causal, &dense, &half}) {
         if (c == &causal && (!fine("sm80 rule", *c, flash80<RuleMask>, 64) || !fine("sm90 rule", *c, flash90<RuleMask>, 128))) return 1;
         if (!fine("sm80 packed", *c, flash80<PackedMask>, 64) || !fine("sm90 packed", *c, flash90<PackedMask>, 128)) return 1;
     }

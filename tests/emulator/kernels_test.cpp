@@ -43,7 +43,7 @@ TEST_P(Kernels, MeetTheReference) {
     const EmulatedRow& row = GetParam();
     const size_t which = size_t(row.D) + row.name.size() + 3 * size_t(row.type);
     const std::vector<cases::Case> list = cases::list(kFull ? 120 : 40);
-    const size_t step = kFull ? 1 : row.tensor_cores ? 9 : 6;
+    const size_t step = kFull ? 1 : row.D == 32 ? 4 : row.tensor_cores ? 9 : 6; // the narrowest rows take the fewest cases
     size_t ran = 0, met = 0;
     for (size_t at = 0; at < list.size(); ++at) {
         const auto c = asked(list[at], row, at + which);
