@@ -85,7 +85,7 @@ internal sealed class ExplainCommandTests
         using SKBitmap bitmap = SKBitmap.Decode(picture);
         Assert.That(bitmap, Is.Not.Null);
         Dictionary<SKColor, long> drawn = [];
-        foreach (JsonElement panel in plot.GetProperty("maps").EnumerateArray())
+        foreach (JsonElement panel in plot.EnumerateObject().Single(part => part.Value.ValueKind == JsonValueKind.Array).Value.EnumerateArray())
         {
             int Number(string name) => panel.GetProperty(name).GetInt32();
             for (int r = 0; r < Number("rows"); r++)

@@ -130,12 +130,12 @@ internal sealed class RunTests
         Assert.That(json.GetProperty("backend").GetString(), Is.EqualTo("naive"));
         string[] refused = [.. json.GetProperty("refused").EnumerateArray().Select(refusal => refusal.GetProperty("backend").GetString()!)];
         Assert.That(refused, Is.EqualTo(new[] { "flash", "memory-efficient" }));
-        Assert.That(json.GetProperty("refused")[0].GetProperty("reasons").EnumerateArray().Select(reason => reason.GetString()), Has.Some.Contains("probabilities"));
+        Assert.That(json.GetProperty("refused")[0].GetProperty("reasons").EnumerateArray().Select(reason => reason.GetString()), Has.Some.Contains("probability"));
         foreach (string file in _folder.Names().Where(name => name is "O.npy" or "LSE.npy" or "P.npy"))
         {
             File.Delete(_folder[file]);
         }
-        Attn.Run([.. options, "--backend", "flash"]).IsError(3, "flash", "probabilities");
+        Attn.Run([.. options, "--backend", "flash"]).IsError(3, "flash", "probability");
         Assert.That(_folder.Names(), Is.EqualTo(new[] { "K.npy", "Q.npy", "V.npy" }), "nothing is written");
     }
 
