@@ -46,6 +46,7 @@ else
 fi
 
 printf '.NET tests\n'
+$full && export ATTENTION_FULL=1 # a minute's soak, 100,000 damaged files
 nunit "NUnit suite" "$minimum_of_nunit_tests" tests/Attention.Tests/bin/Release/net10.0/Attention.Tests
 
 printf 'the package\n'
