@@ -50,7 +50,7 @@ internal sealed record Report(
 }
 
 /// <summary>Where the picture of <c>explain --plot</c> has which map: pixels, and the colours of the three classes.</summary>
-internal sealed record PlotReport(string File, CellReport Cell, ColorsReport Colors, IReadOnlyList<Pictures.TileMapPanel> Panels);
+internal sealed record PlotReport(string File, CellReport Cell, ColorsReport Colors, IReadOnlyList<Pictures.TileMapPanel> Maps);
 
 internal sealed record CellReport(int Width, int Height);
 
