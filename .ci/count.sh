@@ -103,5 +103,5 @@ nunit() {
     ((p += 0, f += 0, s += 0))
     ((status && !f)) && f=1 # it died, or ran too few
     tally "$name" "$p" "$f" "$s"
-    reasons "$name" <<<"$(awk '/^skipped / { getline; sub(/^ +/, ""); print }' "$log")"
+    reasons "$name" <<<"$(awk '/^skipped / { getline; sub(/^ +(OneTimeSetUp: )?(SetUp : )?/, ""); print }' "$log")"
 }
