@@ -180,7 +180,7 @@ private:
                 for (int64_t d = 0; d < p.D; d += kWidth) {
                     const vec x = load(key[j] + d, p.D - d);
                     UNROLL
-                    for (int r = 0; r < R; ++r) S[j][r] += x * load(s.Q[row + r] + d);
+                    for (int r = 0; r < R; ++r) S[j][r] = fma(x, load(s.Q[row + r] + d), S[j][r]);
                 }
             UNROLL
             for (int j = 0; j < kKeys; ++j) {
@@ -229,7 +229,7 @@ private:
             for (int j = 0; j < n; ++j) {
                 const vec v = load(V.row(b, hkv, key + j) + d, p.Dv - d);
                 UNROLL
-                for (int r = 0; r < R; ++r) store(s.chunk[row + r] + d, load(s.chunk[row + r] + d) + v * s.S[row + r][k + j]);
+                for (int r = 0; r < R; ++r) store(s.chunk[row + r] + d, fma(v, set1(s.S[row + r][k + j]), load(s.chunk[row + r] + d)));
             }
     }
     template <int R, int N>

@@ -55,6 +55,16 @@ INLINE vec max(vec a, vec b) { // b where either is NaN
     return _mm_max_ps(a, b);
 #endif
 }
+INLINE vec fma(vec a, vec b,
+               vec c) { // a b + c, rounded once where there is an FMA: left to itself GCC makes some loops of them and not others, and bits differ
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+    return _mm256_fmadd_ps(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
 INLINE vec select(uint32_t bits, vec x, float otherwise) { // lane i of x where bit i is set
 #if defined(__AVX512F__)
     return _mm512_mask_blend_ps(__mmask16(bits), set1(otherwise), x);
@@ -250,7 +260,7 @@ INLINE void multiply(Accum<R, N>& C, const float* A, int64_t a_row, const T* B, 
         for (int i = 0; i < R; ++i) {
             const vec a = set1(A[i * a_row + k]);
             UNROLL
-            for (int j = 0; j < N; ++j) C.x[i][j] += a * b[j];
+            for (int j = 0; j < N; ++j) C.x[i][j] = fma(a, b[j], C.x[i][j]);
         }
     }
 }
