@@ -82,8 +82,19 @@ internal static class Library
     /// <summary>The problem without its data: contiguous operands.</summary>
     public static AttentionProblem Describe(Problem p) => new()
     {
-        DType = DTypeOf(p), Batch = p.B, QueryHeads = p.Hq, KeyHeads = p.Hkv, Queries = p.Sq, Keys = p.Sk, HeadDim = p.D, ValueDim = p.Dv,
-        Mask = MaskOf(p).Kinds, Bias = BiasOf(p)?.Kinds ?? BiasKinds.None, Offset = OffsetOf(p), Scale = p.Scale, Softcap = p.Softcap,
+        DType = DTypeOf(p),
+        Batch = p.B,
+        QueryHeads = p.Hq,
+        KeyHeads = p.Hkv,
+        Queries = p.Sq,
+        Keys = p.Sk,
+        HeadDim = p.D,
+        ValueDim = p.Dv,
+        Mask = MaskOf(p).Kinds,
+        Bias = BiasOf(p)?.Kinds ?? BiasKinds.None,
+        Offset = OffsetOf(p),
+        Scale = p.Scale,
+        Softcap = p.Softcap,
     };
 
     /// <summary>An operand [B, H, S, D] laid out in memory; what lies between its elements is <paramref name="between"/>.</summary>
@@ -143,7 +154,12 @@ internal static class Library
         AttentionBias? bias = BiasOf(p);
         AttentionProblem problem = AttentionProblem.For(q, k, v, output) with
         {
-            Mask = mask.Kinds, Bias = bias?.Kinds ?? BiasKinds.None, Offset = OffsetOf(p), Scale = p.Scale, Softcap = p.Softcap, Probabilities = manner.Probabilities,
+            Mask = mask.Kinds,
+            Bias = bias?.Kinds ?? BiasKinds.None,
+            Offset = OffsetOf(p),
+            Scale = p.Scale,
+            Softcap = p.Softcap,
+            Probabilities = manner.Probabilities,
         };
         using AttentionPlan plan = context.Plan(problem, BackendPolicy.Only(backend) with { Deterministic = manner.Deterministic });
         RunReport report = plan.Run(q, k, v, output, mask: prepared ?? mask, logSumExp: lseTensor, bias: bias, probabilities: pTensor);

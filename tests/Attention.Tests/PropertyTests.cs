@@ -67,7 +67,9 @@ internal sealed class PropertyTests(AttentionBackend backend, string device) : B
         }
         return SameBits(Run(p), Run(p with
         {
-            Q = Poisoned(p.Q, p.Hq, p.Sq, p.D, p.QueryLengths!), K = Poisoned(p.K, p.Hkv, p.Sk, p.D, p.KeyLengths!), V = Poisoned(p.V, p.Hkv, p.Sk, p.Dv, p.KeyLengths!),
+            Q = Poisoned(p.Q, p.Hq, p.Sq, p.D, p.QueryLengths!),
+            K = Poisoned(p.K, p.Hkv, p.Sk, p.D, p.KeyLengths!),
+            V = Poisoned(p.V, p.Hkv, p.Sk, p.Dv, p.KeyLengths!),
             Bias = p.Bias with { Data = bias },
         }));
     });
@@ -93,13 +95,20 @@ internal sealed class PropertyTests(AttentionBackend backend, string device) : B
             2 => p with { QueryLengths = RandomProblems.Lengths(random, p.B, p.Sq), KeyLengths = RandomProblems.Lengths(random, p.B, p.Sk) },
             _ => p with
             {
-                QueryDocuments = [.. Enumerable.Range(0, p.B * p.Sq).Select(_ => random.Next(-1, 3))], KeyDocuments = [.. Enumerable.Range(0, p.B * p.Sk).Select(_ => random.Next(-1, 3))],
+                QueryDocuments = [.. Enumerable.Range(0, p.B * p.Sq).Select(_ => random.Next(-1, 3))],
+                KeyDocuments = [.. Enumerable.Range(0, p.B * p.Sk).Select(_ => random.Next(-1, 3))],
             },
         };
         bool[] keep = [.. Enumerable.Range(0, p.B * p.Sq * p.Sk).Select(at => p.Sees(at / (p.Sq * p.Sk), 0, at / p.Sk % p.Sq, at % p.Sk))];
         Problem dense = p with
         {
-            Window = null, OffsetKind = OffsetKind.TopLeft, Prefix = null, QueryLengths = null, KeyLengths = null, QueryDocuments = null, KeyDocuments = null,
+            Window = null,
+            OffsetKind = OffsetKind.TopLeft,
+            Prefix = null,
+            QueryLengths = null,
+            KeyLengths = null,
+            QueryDocuments = null,
+            KeyDocuments = null,
             Keep = new(keep, [p.B, 1, p.Sq, p.Sk]),
         };
         return SameBits(Run(p), Run(dense));
@@ -163,7 +172,10 @@ internal sealed class PropertyTests(AttentionBackend backend, string device) : B
         double[] Keys(double[] data, int dim, int from, int to) => Heads(data, p.B, p.Hkv, p.Sk * dim, (_, _, keys) => keys[(from * dim)..(to * dim)]);
         Problem Part(int from, int to) => p with
         {
-            Sk = to - from, K = Keys(p.K, p.D, from, to), V = Keys(p.V, p.Dv, from, to), KeyLengths = [.. p.KeyLengths!.Select(n => Math.Clamp(n - from, 0, to - from))],
+            Sk = to - from,
+            K = Keys(p.K, p.D, from, to),
+            V = Keys(p.V, p.Dv, from, to),
+            KeyLengths = [.. p.KeyLengths!.Select(n => Math.Clamp(n - from, 0, to - from))],
         };
         Result first = Run(Part(0, split)), second = Run(Part(split, p.Sk));
         Result merged = Library.Merge(Context, p, first, second);

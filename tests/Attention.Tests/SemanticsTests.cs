@@ -161,9 +161,18 @@ internal sealed class SemanticsTests(AttentionBackend backend, string device) : 
         Random random = new(11);
         Problem p = Draw(type) with
         {
-            KeyLengths = [100, 130], QueryLengths = [70, 50], Causal = true, Window = (60, -1), OffsetKind = OffsetKind.PerBatch, Offsets = [40, 30], Softcap = 5,
-            Scale = -0.2f, Slopes = [0.5f, 0.25f, 0.125f, 0], QueryDocuments = [.. Enumerable.Range(0, 140).Select(i => i / 50)],
-            KeyDocuments = [.. Enumerable.Range(0, 260).Select(j => j / 90)], Keep = RandomProblems.Keep(random, [2, 1, 70, 130]),
+            KeyLengths = [100, 130],
+            QueryLengths = [70, 50],
+            Causal = true,
+            Window = (60, -1),
+            OffsetKind = OffsetKind.PerBatch,
+            Offsets = [40, 30],
+            Softcap = 5,
+            Scale = -0.2f,
+            Slopes = [0.5f, 0.25f, 0.125f, 0],
+            QueryDocuments = [.. Enumerable.Range(0, 140).Select(i => i / 50)],
+            KeyDocuments = [.. Enumerable.Range(0, 260).Select(j => j / 90)],
+            Keep = RandomProblems.Keep(random, [2, 1, 70, 130]),
         };
         Judged(RandomProblems.WithBias(p, random, [1, 4, 1, 130], ofType: true, infinities: true), new(Prepared: prepared));
     }

@@ -33,7 +33,19 @@ internal sealed class WhisperTests(AttentionBackend backend, string device) : Ba
 
         Problem p = new()
         {
-            Type = Element.F16, B = b, Hq = h, Hkv = h, Sq = s, Sk = s, D = d, Dv = d, Q = q, K = k, V = v, Scale = 0.125f, KeyLengths = lengths ? keyLengths : null,
+            Type = Element.F16,
+            B = b,
+            Hq = h,
+            Hkv = h,
+            Sq = s,
+            Sk = s,
+            D = d,
+            Dv = d,
+            Q = q,
+            K = k,
+            V = v,
+            Scale = 0.125f,
+            KeyLengths = lengths ? keyLengths : null,
         };
         (Result result, RunReport report) = Library.Run(Context, p, Backend);
         double largest = 0;
@@ -43,7 +55,13 @@ internal sealed class WhisperTests(AttentionBackend backend, string device) : Ba
             double[] kept = [.. rows.SelectMany(row => q.AsSpan(((head * s) + row) * d, d).ToArray())];
             Problem one = p with
             {
-                B = 1, Hq = 1, Hkv = 1, Sq = rows.Length, Q = kept, K = k[(head * s * d)..((head + 1) * s * d)], V = v[(head * s * d)..((head + 1) * s * d)],
+                B = 1,
+                Hq = 1,
+                Hkv = 1,
+                Sq = rows.Length,
+                Q = kept,
+                K = k[(head * s * d)..((head + 1) * s * d)],
+                V = v[(head * s * d)..((head + 1) * s * d)],
                 KeyLengths = lengths ? [keyLengths[head / h]] : null,
             };
             Head exact = Attend.Exact(one, 0, 0), naive = Attend.Naive(one, 0, 0);

@@ -55,8 +55,17 @@ internal static class RandomProblems
         dv = dv > 0 ? dv : random.Next(3) == 0 ? Dimension(random) : d;
         return new()
         {
-            Type = type, B = b, Hq = hq, Hkv = hkv, Sq = sq, Sk = sk, D = d, Dv = dv,
-            Q = Normal(random, type, b * hq * sq * d), K = Normal(random, type, b * hkv * sk * d), V = Normal(random, type, b * hkv * sk * dv),
+            Type = type,
+            B = b,
+            Hq = hq,
+            Hkv = hkv,
+            Sq = sq,
+            Sk = sk,
+            D = d,
+            Dv = dv,
+            Q = Normal(random, type, b * hq * sq * d),
+            K = Normal(random, type, b * hkv * sk * d),
+            V = Normal(random, type, b * hkv * sk * dv),
         };
     }
 
