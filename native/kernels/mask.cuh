@@ -3,7 +3,7 @@
 // 16 rows x 64 keys: bit j*4+e of a lane's word is the accumulator's element (j, e). Neither the architecture nor the tile shape matters to what is packed.
 #pragma once
 #include "tile.cuh"
-#include "../model/mask.hpp"
+#include "arguments.cuh"
 
 struct Span { // keys [begin, end)
     int begin, end;
@@ -94,18 +94,8 @@ struct RuleMask {
 };
 
 // Any boolean mask as mask_tiles.cuh prepares it, rules and documents included: per query block a list of key blocks, and the words of every cell.
-struct TileRow { // blocks[first..+count), partial ones first
-    int first, count, partial;
-};
-struct PackedMask {
+struct PackedMask : PackedCells {
     static constexpr bool kPacked = true;
-    attn::Mask mask; // for the lengths
-    const TileRow* tile_rows;
-    const int* blocks;
-    const uint32_t* words;
-    int batch, head; // masks to the next batch, head; 0: they share one
-    int rows_of_mask;
-    int cell_rows, cell_columns; // of a mask, rounded up to whole tiles
     struct Walk {
         const int* blocks;
         Words cells; // those of the query block's first key block

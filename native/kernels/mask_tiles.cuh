@@ -3,17 +3,6 @@
 #pragma once
 #include "mask.cuh"
 
-enum CellClass : uint8_t { kSeen = 1, kHidden = 2 }; // of the scores of real queries; neither: no such queries
-
-struct PackParams {
-    attn::Mask mask;       // without its packed keep
-    const uint8_t* keep;   // null: none
-    int64_t keep_batch, keep_head, keep_row, keep_column; // in bytes, 0: broadcast
-    uint32_t* words;       // [masks][cell_rows][cell_columns][128]
-    uint8_t* classes;      // [masks][cell_rows][cell_columns]
-    int cell_rows, cell_columns;
-};
-
 // The sixteen bits of sixteen bytes, bit = byte != 0.
 DEVICE uint32_t bits_of(const Chunk& c) {
     uint32_t bits = 0;
@@ -81,14 +70,6 @@ __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_consta
     }
 }
 
-struct ListParams {
-    const uint8_t* classes;
-    TileRow* tile_rows; // [masks][query blocks][chunks]
-    int* blocks;        // as many for each mask and query block as there are key blocks
-    int cell_rows, cell_columns;
-    int rows_of_tile, columns_of_tile; // cells
-    int query_blocks, chunks, blocks_of_chunk;
-};
 // One warp a list: blockIdx.x counts query blocks and chunks, blockIdx.y masks. Key blocks stay in order within partial and within full.
 __global__ void __launch_bounds__(32) tile_lists(const __grid_constant__ ListParams p) {
     const int which = blockIdx.y, query_block = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks, lane = threadIdx.x;

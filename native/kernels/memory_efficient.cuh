@@ -5,10 +5,6 @@
 #include "mask.cuh"
 #include "score.cuh"
 
-// Strides of columns, which the other kernels take to be 1.
-struct ColumnStrides {
-    int64_t q, k, v, o;
-};
 struct SmemME {
     static constexpr int kSlice = 32, kValues = 128, kKeys = 16;
     float Q[64][kSlice + 1], K[64][kSlice + 1], P[64][65], V[kKeys][kValues]; // 41 KB: within what every architecture gives

@@ -4,10 +4,6 @@
 #include "mask.cuh"
 #include "memory_efficient.cuh"
 
-struct DenseKeep {
-    const uint8_t* data; // null: none
-    int64_t batch, head, row, column;
-};
 constexpr int kNaiveWarps = 4;
 
 // P [B][Hq][Sq][Sk] float32, exactly 0 where nothing is seen. blockIdx.x counts a head's rows by kNaiveWarps, y heads, z batches.

@@ -8,11 +8,13 @@ namespace kernels {
 constexpr size_t kMostRows = 80;
 
 struct Row {
-    std::string name;       // flash_sm80.d64.bf16.rule.scaled
-    std::string file;       // to include
-    std::string expression; // the kernel's name expression
-    int oldest;             // compute capability it needs, e.g. 80; 90 means sm_90a alone
-    int threads, smem;      // dynamic shared memory in bytes
+    std::string name;                      // flash_sm80.d64.bf16.rule.scaled
+    std::string file;                      // to include
+    std::string expression;                // the kernel's name expression
+    int oldest;                            // compute capability it needs, e.g. 80; 90 means sm_90a alone
+    int threads, smem;                     // dynamic shared memory in bytes
+    bool packed = false, termed = true;    // the mask by words; scores with terms or any scale
+    int D = 0, block_m = 64, block_n = 64; // the class of head sizes (0: any) and the tile
 };
 
 // Bytes of Smem90: Q, the stages of K, V and mask words, the barriers.
@@ -29,22 +31,22 @@ inline std::vector<Row> rows() {
                 f(std::string(e), packed, std::string(packed ? "PackedMask" : "RuleMask"), std::string(packed ? "packed" : "rule"));
     };
     const auto flash80 = [&](int D, int M, int N, int warps, const std::string& q, const std::string& score) {
-        each([&](const std::string& e, bool, const std::string& mask, const std::string& kind) {
+        each([&](const std::string& e, bool packed, const std::string& mask, const std::string& kind) {
             all.push_back(
                 {"flash_sm80.d" + text(D) + "." + e + "." + kind + (score == "Scaled" ? ".scaled" : ".termed"), "flash_sm80.cuh",
                  "flash_sm80<Shape<" + text(D) + "," + text(M) + "," + text(N) + "," + text(warps) + ",Keep::" + q + ">," + e + "," + mask + "," + score + ">",
-                 80, warps * 32, (M + 2 * N) * D * 2});
+                 80, warps * 32, (M + 2 * N) * D * 2, packed, score == "Termed", D, M, N});
         });
     };
     const auto flash90 = [&](int D, int M, int N, int stages) {
         each([&](const std::string& e, bool packed, const std::string& mask, const std::string& kind) {
             all.push_back({"flash_sm90.d" + text(D) + "." + e + "." + kind, "flash_sm90.cuh",
                            "flash_sm90<Shape90<" + text(D) + "," + text(M) + "," + text(N) + "," + text(stages) + ">," + e + "," + mask + ">", 90, M * 2 + 128,
-                           smem90(D, M, N, stages, packed)});
+                           smem90(D, M, N, stages, packed), packed, false, D, M, N});
         });
     };
     const auto add = [&](const std::string& name, const std::string& file, const std::string& expression, int threads, int smem) {
-        all.push_back({name, file, expression, 60, threads, smem});
+        all.push_back({name, file, expression, 60, threads, smem, expression.find("PackedMask") != std::string::npos});
     };
     const auto short_name = [](const std::string& e) { return e == "float" ? std::string("f32") : e; };
 #define FLASH_SM80(D, M, N, WARPS, Q, SCORE) flash80(D, M, N, WARPS, #Q, #SCORE);
@@ -67,9 +69,9 @@ inline std::vector<Row> rows() {
 
 // The sources NVRTC is given, by the names they include each other with.
 inline std::vector<std::string> sources() {
-    return {"ptx.cuh",   "ptx_sm90.cuh", "problem.cuh",    "tile.cuh",       "softmax.cuh",    "mask.cuh",  "../model/mask.hpp",
-            "score.cuh", "store.cuh",    "flash_sm80.cuh", "flash_sm90.cuh", "mask_tiles.cuh", "merge.cuh", "memory_efficient.cuh",
-            "naive.cuh"};
+    return {
+        "ptx.cuh",   "ptx_sm90.cuh",   "problem.cuh",    "arguments.cuh",  "tile.cuh",  "softmax.cuh",          "mask.cuh", "../model/mask.hpp", "score.cuh",
+        "store.cuh", "flash_sm80.cuh", "flash_sm90.cuh", "mask_tiles.cuh", "merge.cuh", "memory_efficient.cuh", "naive.cuh"};
 }
 
 } // namespace kernels
