@@ -49,6 +49,8 @@ struct DenseKeep {
     int64_t batch, head, row, column;
 };
 
+constexpr int kPackWarps = 8, kMergeWarps = 4, kNaiveWarps = 4; // of a block: each takes a cell of a mask, or a row
+
 // The pass over a mask: pack_mask writes words and classes of every 64 x 64 cell.
 struct PackParams {
     attn::Mask mask;       // without its packed keep

@@ -23,7 +23,6 @@ DEVICE uint32_t keep_bits(const PackParams& p, const uint8_t* head, int q, int k
 
 // One warp a cell: blockIdx.x counts cells by kWarps, y heads, z batches. Lane (g, t) of an atom reads keys 16t.. of rows g and g + 8, then the quad
 // deals the bits out in accumulator order.
-constexpr int kPackWarps = 8;
 __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_constant__ PackParams p) {
     const int b = blockIdx.z, h = blockIdx.y, cell = blockIdx.x * kPackWarps + threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     if (cell >= p.cell_rows * p.cell_columns) return;

@@ -3,7 +3,6 @@
 #include "problem.cuh"
 #include "softmax.cuh"
 
-constexpr int kMergeWarps = 4;
 // One warp a row; blockIdx.x counts rows [B][Hq][Sq] by kMergeWarps. gridDim of the chunks' launch: z = batches.
 template <class E>
 __global__ void __launch_bounds__(kMergeWarps * 32) merge_chunks(const __grid_constant__ Problem<E> p, int batches) {

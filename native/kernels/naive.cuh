@@ -4,8 +4,6 @@
 #include "mask.cuh"
 #include "memory_efficient.cuh"
 
-constexpr int kNaiveWarps = 4;
-
 // P [B][Hq][Sq][Sk] float32, exactly 0 where nothing is seen. blockIdx.x counts a head's rows by kNaiveWarps, y heads, z batches.
 template <class E>
 __global__ void __launch_bounds__(kNaiveWarps * 32, 1) naive(const __grid_constant__ Problem<E> p, const __grid_constant__ ColumnStrides columns, const __grid_constant__ attn::Mask mask,

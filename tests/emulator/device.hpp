@@ -1,5 +1,6 @@
 // device.hpp — a case of the shared list in the emulator's global memory, and what the host does there before and after a kernel.
 #pragma once
+#include "../../native/kernels/launch.hpp"
 #include "../native/sample.hpp"
 #include "../reference/judge.hpp"
 #include "emulator.hpp"
@@ -69,23 +70,16 @@ public:
 
     // The device's own pass, run here in the emulator as well.
     PackedMask packed(int block_m, int block_n, int chunks, int chunk_keys) {
-        const auto up = [](int64_t n, int64_t to) { return int((n + to - 1) / to * to); };
-        const int rows = up(p.Sq, block_m) / 64, columns = up(p.Sk, block_n) / 64, cells = rows * columns, masks = int(p.B * p.Hq);
-        const int query_blocks = rows * 64 / block_m, key_blocks = columns * 64 / block_n;
-        words_ = std::make_unique<emu::Buffer<uint32_t>>(size_t(masks * cells) * 128, false);
-        classes_ = std::make_unique<emu::Buffer<uint8_t>>(size_t(masks * cells), false);
-        tile_rows_ = std::make_unique<emu::Buffer<TileRow>>(size_t(masks * query_blocks * chunks), false);
-        blocks_ = std::make_unique<emu::Buffer<int>>(size_t(masks * query_blocks * key_blocks), false);
-        PackParams pack{};
-        pack.mask = mask(), pack.words = words_->data(), pack.classes = classes_->data(), pack.cell_rows = rows, pack.cell_columns = columns;
-        const DenseKeep k = keep();
-        pack.keep = k.data, pack.keep_batch = k.batch, pack.keep_head = k.head, pack.keep_row = k.row, pack.keep_column = k.column;
-        if (cells) emu::launch(pack_mask, {unsigned(cells + kPackWarps - 1) / kPackWarps, unsigned(p.Hq), unsigned(p.B)}, {kPackWarps * 32}, 0, pack);
-        const ListParams list{classes_->data(), tile_rows_->data(), blocks_->data(), rows,   columns,
-                              block_m / 64,     block_n / 64,       query_blocks,    chunks, chunk_keys / block_n};
-        emu::launch(tile_lists, {unsigned(query_blocks * chunks), unsigned(masks)}, {32}, 0, list);
-        return {mask(), tile_rows_->data(), blocks_->data(), words_->data(), int(p.Hq), 1, query_blocks * chunks, rows, columns};
+        const kernels::Packing packing(p.B, p.Hq, p.Sq, p.Sk, block_m, block_n, chunks, chunk_keys);
+        words_ = std::make_unique<emu::Buffer<uint32_t>>(size_t(packing.words()), false);
+        classes_ = std::make_unique<emu::Buffer<uint8_t>>(size_t(packing.classes()), false);
+        tile_rows_ = std::make_unique<emu::Buffer<TileRow>>(size_t(packing.tile_rows()), false);
+        blocks_ = std::make_unique<emu::Buffer<int>>(size_t(packing.blocks()), false);
+        if (packing.cells()) emu::launch(pack_mask, dim(packing.pass_grid()), {kPackWarps * 32}, 0, packing.pass(mask(), keep(), words_->data(), classes_->data()));
+        emu::launch(tile_lists, dim(packing.list_grid()), {32}, 0, packing.lists(classes_->data(), tile_rows_->data(), blocks_->data()));
+        return {packing.cells_for(mask(), tile_rows_->data(), blocks_->data(), words_->data())};
     }
+    static Dim3 dim(const kernels::Grid& g) { return {g.x, g.y, g.z}; }
     // How many key blocks of this shape hold a score that some query sees: what a kernel may visit, by the reference's own `sees`.
     uint64_t blocks_seen(int block_m, int block_n) const {
         uint64_t seen = 0;
@@ -111,8 +105,7 @@ public:
     }
     template <class E>
     void merge(const Problem<E>& d) {
-        const unsigned rows = unsigned(p.B * p.Hq * p.Sq);
-        emu::launch(merge_chunks<E>, {(rows + kMergeWarps - 1) / kMergeWarps}, {kMergeWarps * 32}, 0, d, int(p.B));
+        emu::launch(merge_chunks<E>, dim(kernels::merge_grid(p.B, p.Hq, p.Sq)), {kMergeWarps * 32}, 0, d, int(p.B));
     }
 
     reference::Verdict verdict(const reference::Judge& judge) const {

@@ -1,0 +1,61 @@
+// launch.hpp — how large a launch is and what memory it takes: for whoever launches, the library on a GPU or a test in the emulator.
+#pragma once
+#include <cstdint>
+
+#include "arguments.cuh"
+
+namespace kernels {
+
+struct Grid {
+    unsigned x, y, z;
+};
+inline int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
+
+inline Grid flash_grid(int64_t B, int64_t Hq, int64_t Sq, int block_m, int chunks) { // and memory-efficient's
+    return {unsigned(blocks_of(Sq, block_m) * chunks), unsigned(Hq), unsigned(B)};
+}
+inline Grid naive_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(Sq, kNaiveWarps)), unsigned(Hq), unsigned(B)}; }
+inline Grid merge_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(B * Hq * Sq, kMergeWarps)), 1, 1}; }
+
+// A mask packed for tiles of block_m x block_n and `chunks` chunks of chunk_keys keys: for `batches` x `heads` masks, 1 of either where all share one.
+struct Packing {
+    int64_t batches, heads;
+    int block_m, block_n, chunks, chunk_keys;
+    int rows, columns; // cells of a mask, rounded up to whole tiles
+    int query_blocks, key_blocks;
+
+    Packing(int64_t batches, int64_t heads, int64_t Sq, int64_t Sk, int block_m, int block_n, int chunks, int chunk_keys)
+        : batches(batches),
+          heads(heads),
+          block_m(block_m),
+          block_n(block_n),
+          chunks(chunks),
+          chunk_keys(chunk_keys),
+          rows(int(blocks_of(Sq, block_m) * (block_m / attn::kCell))),
+          columns(int(blocks_of(Sk, block_n) * (block_n / attn::kCell))),
+          query_blocks(int(blocks_of(Sq, block_m))),
+          key_blocks(int(blocks_of(Sk, block_n))) {}
+
+    int64_t masks() const { return batches * heads; }
+    int64_t cells() const { return int64_t(rows) * columns; }                       // of a mask
+    int64_t words() const { return masks() * cells() * 128; }                       // of 4 bytes
+    int64_t classes() const { return masks() * cells(); }                           // of 1 byte
+    int64_t tile_rows() const { return masks() * query_blocks * chunks; }           // TileRow
+    int64_t blocks() const { return masks() * query_blocks * int64_t(key_blocks); } // int
+    Grid pass_grid() const { return {unsigned(blocks_of(cells(), kPackWarps)), unsigned(heads), unsigned(batches)}; }
+    Grid list_grid() const { return {unsigned(query_blocks * chunks), unsigned(masks()), 1}; }
+
+    // `mask` knows no packed keep; its arrays and `keep` are where the kernels run.
+    PackParams pass(const attn::Mask& mask, const DenseKeep& keep, uint32_t* words, uint8_t* classes) const {
+        return {mask, keep.data, keep.batch, keep.head, keep.row, keep.column, words, classes, rows, columns};
+    }
+    ListParams lists(const uint8_t* classes, TileRow* tile_rows, int* blocks) const {
+        return {classes, tile_rows, blocks, rows, columns, block_m / attn::kCell, block_n / attn::kCell, query_blocks, chunks, chunk_keys / block_n};
+    }
+    PackedCells cells_for(const attn::Mask& mask, const TileRow* tile_rows, const int* blocks, const uint32_t* words) const {
+        const int head = heads == 1 ? 0 : 1, batch = batches == 1 ? 0 : int(heads);
+        return {mask, tile_rows, blocks, words, batch, head, query_blocks * chunks, rows, columns};
+    }
+};
+
+} // namespace kernels
