@@ -1,0 +1,24 @@
+using CommandLine;
+
+namespace Attention.Peers;
+
+/// <summary>What the command line says.</summary>
+internal sealed class Options
+{
+    public const int FewestRounds = 15;
+
+    [Option("rounds", MetaValue = "N", Default = FewestRounds, HelpText = "rounds of every row, 15 to 1000")]
+    public int Rounds { get; set; }
+
+    [Option("threads", MetaValue = "N", Default = 2, HelpText = "threads that compute, of either side, 1 to 1024")]
+    public int Threads { get; set; }
+
+    [Option("only", MetaValue = "NAME", HelpText = "measures this row alone; may be given more than once. A row without a mask comes along where another is also measured against it")]
+    public IEnumerable<string> Only { get; set; } = [];
+
+    [Option("quick", HelpText = "three rounds, to see whether all is well: no measurement")]
+    public bool Quick { get; set; }
+
+    [Option("json", MetaValue = "FILE", HelpText = "also writes everything to a file, each round's times too")]
+    public string? Json { get; set; }
+}
