@@ -13,7 +13,7 @@ namespace Attention;
 /// <param name="CudaUnavailable">Why there is no GPU among them; null where there is one.</param>
 /// <param name="CudaDriver">The CUDA driver's version; null where none was loaded.</param>
 /// <param name="Nvrtc">The run-time compiler's library and version; null where none was loaded.</param>
-/// <param name="CacheFolder">Where compiled kernels are kept; null where nothing is compiled at run time.</param>
+/// <param name="CacheFolder">Where compiled kernels are kept; null where they are not.</param>
 public sealed record AttentionRuntimeInfo(
     string LibraryPath, int AbiVersion, string Build, string InstructionSet, string DeviceName, int Workers, IReadOnlyList<AttentionDevice> Devices,
     string? CudaUnavailable, string? CudaDriver, string? Nvrtc, string? CacheFolder)
@@ -27,7 +27,7 @@ public sealed record AttentionRuntimeInfo(
         cpu              {DeviceName}, {InstructionSet}, {Workers} workers
         devices          {string.Join(", ", Devices)}
         cuda             {CudaUnavailable ?? $"driver {CudaDriver}, NVRTC {Nvrtc}"}
-        cache folder     {CacheFolder ?? "none: nothing is compiled at run time"}
+        cache folder     {CacheFolder ?? "none: compiled kernels are not kept"}
         """;
 }
 
@@ -40,8 +40,11 @@ public sealed record AttentionRuntimeInfo(
 /// <param name="LiveBytes">Bytes that tensors and masks own.</param>
 /// <param name="Runs">Runs finished since the process began.</param>
 /// <param name="MaskPasses">Passes over dense masks since the process began.</param>
+/// <param name="KernelsCompiled">Kernels that NVRTC compiled since the process began.</param>
+/// <param name="KernelsFromDisk">Kernels found compiled in the cache folder since the process began.</param>
 public readonly record struct AttentionCounters(
-    long LiveContexts, long LiveStreams, long LiveTensors, long LiveMasks, long LivePlans, long LiveBytes, long Runs, long MaskPasses);
+    long LiveContexts, long LiveStreams, long LiveTensors, long LiveMasks, long LivePlans, long LiveBytes, long Runs, long MaskPasses, long KernelsCompiled,
+    long KernelsFromDisk);
 
 /// <summary>The native library under this assembly. It is loaded when first needed, from the file that the environment variable ATTENTION_LIBRARY names, or
 /// else from beside the assembly or the application.</summary>
@@ -54,6 +57,9 @@ public static unsafe class AttentionRuntime
     {
         using AttentionContext cpu = AttentionContext.Create(AttentionDevice.Cpu);
         int gpus = CudaDevices(out string why);
+        NativeCudaInfo cuda = new() { size = (uint)sizeof(NativeCudaInfo) };
+        Status.Check(NativeMethods.attn_cuda_describe(&cuda), "cuda");
+        string folder = Status.Text(cuda.cache_folder);
         return new(
             NativeLoader.Path,
             (int)NativeMethods.attn_abi_version(),
@@ -63,9 +69,9 @@ public static unsafe class AttentionRuntime
             cpu.Workers,
             [AttentionDevice.Cpu, .. Enumerable.Range(0, gpus).Select(AttentionDevice.Cuda)],
             gpus > 0 ? null : why,
-            null,
-            null,
-            null);
+            cuda.driver_version == 0 ? null : $"{Version(cuda.driver_version)} ({Status.Text(cuda.driver)})",
+            cuda.nvrtc_version == 0 ? null : $"{Version(cuda.nvrtc_version)} ({Status.Text(cuda.nvrtc)})",
+            folder.Length == 0 ? null : folder);
     }
 
     /// <summary>Live objects and work done, of the whole process.</summary>
@@ -75,8 +81,13 @@ public static unsafe class AttentionRuntime
         NativeLoader.Load();
         NativeCounters c = new() { size = (uint)sizeof(NativeCounters) };
         Status.Check(NativeMethods.attn_counters_read(&c), "counters");
-        return new(c.live_contexts, c.live_streams, c.live_tensors, c.live_masks, c.live_plans, c.live_bytes, c.runs, c.mask_passes);
+        return new(
+            c.live_contexts, c.live_streams, c.live_tensors, c.live_masks, c.live_plans, c.live_bytes, c.runs, c.mask_passes, c.kernels_compiled,
+            c.kernels_from_disk);
     }
+
+    /// <summary>CUDA's way to count versions: 12040 is 12.4.</summary>
+    private static string Version(int version) => $"{version / 1000}.{version % 1000 / 10}";
 
     /// <summary>How many GPUs can be used, and where none can, why.</summary>
     internal static int CudaDevices(out string why)

@@ -17,7 +17,14 @@ Reach reach(const int64_t* shape, const int64_t* stride, int rank, int element_b
     return count ? Reach{int64_t(low), int64_t(high)} : Reach{0, -1};
 }
 
-Array resolve(const attn_array* array, const char* name, bool needs_data) {
+namespace {
+std::string place(int device_type, int device) {
+    const char* type = device_type == ATTN_DEVICE_CPU ? "cpu" : device_type == ATTN_DEVICE_CUDA ? "cuda" : "an unknown device";
+    return std::string(type) + ":" + std::to_string(device);
+}
+} // namespace
+
+Array resolve(const Context& context, const attn_array* array, const char* name, Where where, bool needs_data) {
     if (!array) fail(ATTN_INVALID_ARGUMENT, "%s is null; the plan needs it", name);
     Array a;
     const attn_array* x = &checked(array, name);
@@ -27,12 +34,15 @@ Array resolve(const attn_array* array, const char* name, bool needs_data) {
     }
     if (x->dtype < ATTN_FLOAT32 || x->dtype > ATTN_UINT8) fail(ATTN_INVALID_ARGUMENT, "%s.dtype is %d; 1..6 (attn_dtype) is allowed", name, x->dtype);
     if (x->rank < 1 || x->rank > 4) fail(ATTN_INVALID_ARGUMENT, "%s.rank is %d; 1..4 is allowed", name, x->rank);
-    if (x->device_type != ATTN_DEVICE_CPU || x->device != 0)
-        fail(ATTN_INVALID_ARGUMENT, "%s is on %s:%d; this context takes host memory, cpu:0", name,
-             x->device_type == ATTN_DEVICE_CPU    ? "cpu"
-             : x->device_type == ATTN_DEVICE_CUDA ? "cuda"
-                                                  : "an unknown device",
-             x->device);
+    a.on_host = x->device_type == ATTN_DEVICE_CPU && x->device == 0;
+    const bool on_gpu = context.gpu && x->device_type == ATTN_DEVICE_CUDA && x->device == context.gpu->ordinal;
+    if (!on_gpu && !(a.on_host && (!context.gpu || where == Where::anywhere)))
+        fail(ATTN_INVALID_ARGUMENT, "%s is on %s; this context takes %s", name, place(x->device_type, x->device).c_str(),
+             !context.gpu               ? "host memory, cpu:0"
+             : where == Where::anywhere ? (place(ATTN_DEVICE_CUDA, context.gpu->ordinal) + " or cpu:0").c_str()
+                                        : place(ATTN_DEVICE_CUDA, context.gpu->ordinal).c_str());
+    if (on_gpu && a.tensor && !a.tensor->context->gpu->same_context(*context.gpu))
+        fail(ATTN_INVALID_ARGUMENT, "%s belongs to another CUDA context of %s than this call's", name, place(x->device_type, x->device).c_str());
     a.dtype = DType(x->dtype);
     a.rank = x->rank;
     a.data = static_cast<unsigned char*>(x->data);
@@ -49,11 +59,12 @@ Array resolve(const attn_array* array, const char* name, bool needs_data) {
     if (reinterpret_cast<uintptr_t>(a.data) % size_of(a.dtype))
         fail(ATTN_INVALID_ARGUMENT, "%s.data is %p; %s needs an address that is a multiple of %d", name, static_cast<void*>(a.data), name_of(a.dtype),
              size_of(a.dtype));
+    if (on_gpu && !a.tensor && a.data && a.count()) context.gpu->check_pointer(a.data, name);
     return a;
 }
 
-Array resolve_vector(const attn_array* array, const char* name, DType dtype, std::initializer_list<int64_t> shape) {
-    Array a = resolve(array, name);
+Array resolve_vector(const Context& context, const attn_array* array, const char* name, Where where, DType dtype, std::initializer_list<int64_t> shape) {
+    Array a = resolve(context, array, name, where);
     if (a.dtype != dtype) fail(ATTN_INVALID_ARGUMENT, "%s is %s; %s is needed", name, name_of(a.dtype), name_of(dtype));
     if (a.rank != int(shape.size())) fail(ATTN_INVALID_ARGUMENT, "%s has %d dimensions; %zu are needed", name, a.rank, shape.size());
     int d = 0;

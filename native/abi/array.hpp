@@ -8,12 +8,13 @@ namespace attn::abi {
 class Tensor final : public Object {
 public:
     static constexpr Kind kKind = Kind::tensor;
-    Tensor(std::shared_ptr<Context> context, const attn_array& description, Memory memory, uint64_t bytes);
+    Tensor(std::shared_ptr<Context> context, const attn_array& description, Memory memory, cuda::Memory device_memory, uint64_t bytes);
     ~Tensor() override;
     const std::shared_ptr<Context> context;
-    const attn_array description; // strides and data filled in, tensor null
-    const Memory memory;          // null: borrowed
-    const uint64_t bytes;         // owned
+    const attn_array description;     // strides and data filled in, tensor null
+    const Memory memory;              // null: borrowed, or
+    const cuda::Memory device_memory; // on a GPU
+    const uint64_t bytes;             // owned
 };
 
 struct Array {
@@ -21,6 +22,7 @@ struct Array {
     int rank = 0;
     int64_t shape[4] = {}, stride[4] = {}; // of dimensions of size 1 the stride is 0
     unsigned char* data = nullptr;
+    bool on_host = true;
     std::shared_ptr<Tensor> tensor; // null: the caller's memory
 
     int64_t count() const;
@@ -31,10 +33,13 @@ struct Array {
     Bytes bytes() const; // that an access may touch
 };
 
-// Shape, strides and dtype are sound, on the CPU, and there is data unless the array has no elements (or `needs_data` is false).
-Array resolve(const attn_array* array, const char* name, bool needs_data = true);
+enum class Where { device, anywhere }; // where a context computes; or in host memory too, from which a run fetches it
+
+// Shape, strides and dtype are sound, the memory is one that the context can use, and there is data unless the array has no elements (or `needs_data` is
+// false).
+Array resolve(const Context& context, const attn_array* array, const char* name, Where where = Where::device, bool needs_data = true);
 // The same, of one dtype and shape, contiguous.
-Array resolve_vector(const attn_array* array, const char* name, DType dtype, std::initializer_list<int64_t> shape);
+Array resolve_vector(const Context& context, const attn_array* array, const char* name, Where where, DType dtype, std::initializer_list<int64_t> shape);
 
 // Right-aligned to four dimensions, missing ones of size 1.
 Array widened(const Array& array);

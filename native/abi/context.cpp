@@ -36,7 +36,18 @@ void copy_text(char* to, size_t capacity, const std::string& text) {
     std::memset(to + n, 0, capacity - n);
 }
 
-constexpr const char* kNoCuda = "this build has no CUDA backend";
+void describe_gpu(const Context& c, attn_context_info& i) {
+    const cuda::Device::Current current(*c.gpu);
+    const cuda::Device::MemoryInfo memory = c.gpu->memory();
+    i.device_type = ATTN_DEVICE_CUDA;
+    i.device = c.gpu->ordinal;
+    i.workers = c.gpu->processors;
+    copy_text(i.device_name, sizeof i.device_name, c.gpu->name);
+    copy_text(i.instruction_set, sizeof i.instruction_set, "sm_" + std::to_string(c.gpu->arch));
+    i.live_bytes = uint64_t(c.live_bytes.load());
+    i.scratch_bytes = memory.held - std::min(memory.held, i.live_bytes);
+    i.memory_free = memory.free, i.memory_total = memory.total;
+}
 
 } // namespace
 
@@ -75,6 +86,10 @@ Context::Lease::~Lease() {
 }
 
 void Context::trim() {
+    if (gpu) {
+        const cuda::Device::Current current(*gpu);
+        gpu->trim();
+    }
     const std::lock_guard lock(mutex_);
     kept_.clear();
 }
@@ -95,8 +110,20 @@ attn_status attn_device_count(int32_t device_type, int32_t* count, const char** 
         required(count, "count");
         if (device_type != ATTN_DEVICE_CPU && device_type != ATTN_DEVICE_CUDA)
             fail(ATTN_INVALID_ARGUMENT, "device_type is %d; 0 (cpu) or 1 (cuda) is allowed", device_type);
-        *count = device_type == ATTN_DEVICE_CPU;
-        if (why) *why = device_type == ATTN_DEVICE_CPU ? "" : kNoCuda;
+        const bool cpu = device_type == ATTN_DEVICE_CPU;
+        *count = cpu ? 1 : attn::cuda::library().devices;
+        if (why) *why = cpu ? "" : attn::cuda::library().why.c_str();
+    });
+}
+
+attn_status attn_cuda_describe(attn_cuda_info* info) {
+    return guarded([&] {
+        attn_cuda_info& i = checked(info, "info");
+        const attn::cuda::Library& l = attn::cuda::library();
+        i.devices = l.devices, i.driver_version = l.driver_version, i.nvrtc_version = l.nvrtc_version;
+        copy_text(i.driver, sizeof i.driver, l.driver_version ? attn::cuda::Driver::path() : "");
+        copy_text(i.nvrtc, sizeof i.nvrtc, l.nvrtc_version ? l.nvrtc.path : "");
+        copy_text(i.cache_folder, sizeof i.cache_folder, attn::cuda::disk_cache().folder());
     });
 }
 
@@ -104,7 +131,11 @@ attn_status attn_context_create(const attn_context_options* options, attn_contex
     return guarded([&] {
         required(context, "context");
         const attn_context_options o = options ? checked(options, "options") : attn_context_options{};
-        if (o.device_type == ATTN_DEVICE_CUDA) fail(ATTN_NO_DEVICE, "options.device_type is 1 (cuda), device %d: %s", o.device, kNoCuda);
+        if (o.device_type == ATTN_DEVICE_CUDA) {
+            if (o.workers) fail(ATTN_INVALID_ARGUMENT, "options.workers is %d; a GPU has none of the library's: 0 is allowed", o.workers);
+            *context = static_cast<attn_context>(add(std::make_shared<Context>(std::make_shared<const attn::cuda::Device>(o.device, o.native_context))));
+            return;
+        }
         if (o.device_type != ATTN_DEVICE_CPU) fail(ATTN_INVALID_ARGUMENT, "options.device_type is %d; 0 (cpu) or 1 (cuda) is allowed", o.device_type);
         if (o.device != 0) fail(ATTN_INVALID_ARGUMENT, "options.device is %d; the cpu is device 0", o.device);
         if (o.workers < 0 || o.workers > 1024) fail(ATTN_INVALID_ARGUMENT, "options.workers is %d; 0 (the CPU quota) or 1..1024 is allowed", o.workers);
@@ -122,6 +153,7 @@ attn_status attn_context_describe(attn_context context, attn_context_info* info)
     return guarded([&] {
         const auto c = get<Context>(context, "context");
         attn_context_info& i = checked(info, "info");
+        if (c->gpu) return describe_gpu(*c, i);
         i.device_type = ATTN_DEVICE_CPU;
         i.device = 0;
         i.workers = c->pool.workers();

@@ -1,9 +1,10 @@
-// context.hpp — a device's workers and the memory kept between calls.
+// context.hpp — a device: the CPU's workers and the memory kept between calls, or a CUDA context.
 #pragma once
 #include <mutex>
 #include <vector>
 
 #include "../cpu/backend.hpp"
+#include "../cuda/device.hpp"
 #include "handles.hpp"
 
 namespace attn::abi {
@@ -18,9 +19,11 @@ class Context final : public Object {
 public:
     static constexpr Kind kKind = Kind::context;
     Context(cpu::InstructionSet isa, int workers) : Object(kKind), isa(isa), pool(workers) {}
+    explicit Context(std::shared_ptr<const cuda::Device> gpu) : Object(kKind), gpu(std::move(gpu)), isa(cpu::best_instruction_set()), pool(1) {}
 
+    const std::shared_ptr<const cuda::Device> gpu; // null: the CPU
     const cpu::InstructionSet isa;
-    cpu::Pool pool;
+    cpu::Pool pool;                     // a GPU's draws tile maps
     std::atomic<int64_t> live_bytes{0}; // of its tensors and masks
 
     // Memory for one call: the smallest kept buffer that is large enough, or a new one; it comes back for the next call.

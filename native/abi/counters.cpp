@@ -1,3 +1,4 @@
+#include "../cuda/compile.hpp"
 #include "handles.hpp"
 
 using namespace attn::abi;
@@ -7,10 +8,17 @@ attn_status attn_counters_read(attn_counters* out) {
         checked(out, "counters");
         const Counters& c = counters();
         const auto live = [&](Kind kind) { return c.live[int(kind)].load(); };
-        *out = {sizeof *out,         0,
-                live(Kind::context), live(Kind::stream),
-                live(Kind::tensor),  live(Kind::mask),
-                live(Kind::plan),    c.bytes.load(),
-                c.runs.load(),       c.mask_passes.load()};
+        *out = {sizeof *out,
+                0,
+                live(Kind::context),
+                live(Kind::stream),
+                live(Kind::tensor),
+                live(Kind::mask),
+                live(Kind::plan),
+                c.bytes.load(),
+                c.runs.load(),
+                c.mask_passes.load(),
+                attn::cuda::compile_counts().compiled.load(),
+                attn::cuda::compile_counts().from_disk.load()};
     });
 }

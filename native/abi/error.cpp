@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../cuda/device.hpp"
+
 namespace attn::abi {
 namespace {
 thread_local std::string last_error;
@@ -31,6 +33,18 @@ attn_status translate(std::string& text) noexcept {
         } catch (const Error& e) {
             text = e.what();
             return e.status;
+        } catch (const cuda::Failure& e) {
+            text = e.what();
+            return ATTN_DEVICE_ERROR;
+        } catch (const cuda::OutOfMemory& e) {
+            text = e.what();
+            return ATTN_OUT_OF_MEMORY;
+        } catch (const cuda::Unavailable& e) {
+            text = e.what();
+            return ATTN_NO_DEVICE;
+        } catch (const std::invalid_argument& e) {
+            text = e.what();
+            return ATTN_INVALID_ARGUMENT;
         } catch (const std::bad_alloc&) {
             text = "out of memory";
             return ATTN_OUT_OF_MEMORY;
@@ -70,7 +84,7 @@ const char* attn_build_info(void) {
 #else
            "gcc " __VERSION__
 #endif
-           ", cpu: avx512 avx2 generic, cuda: none";
+           ", cpu: avx512 avx2 generic, cuda: opened at run time";
 }
 const char* attn_last_error(void) { return attn::abi::last_error.c_str(); }
 }

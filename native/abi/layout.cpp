@@ -15,6 +15,14 @@ struct Field {
 #define FIELD(s, f) \
     { #s, #f, offsetof(s, f), sizeof(s::f) }
 constexpr Field kFields[] = {
+    WHOLE(attn_cuda_info),
+    FIELD(attn_cuda_info, size),
+    FIELD(attn_cuda_info, devices),
+    FIELD(attn_cuda_info, driver_version),
+    FIELD(attn_cuda_info, nvrtc_version),
+    FIELD(attn_cuda_info, driver),
+    FIELD(attn_cuda_info, nvrtc),
+    FIELD(attn_cuda_info, cache_folder),
     WHOLE(attn_context_options),
     FIELD(attn_context_options, size),
     FIELD(attn_context_options, device_type),
@@ -107,6 +115,7 @@ constexpr Field kFields[] = {
     FIELD(attn_plan_info, tile_keys),
     FIELD(attn_plan_info, key_chunk),
     FIELD(attn_plan_info, workspace_bytes),
+    FIELD(attn_plan_info, reason),
     WHOLE(attn_run_report),
     FIELD(attn_run_report, size),
     FIELD(attn_run_report, reserved),
@@ -151,6 +160,8 @@ constexpr Field kFields[] = {
     FIELD(attn_counters, live_bytes),
     FIELD(attn_counters, runs),
     FIELD(attn_counters, mask_passes),
+    FIELD(attn_counters, kernels_compiled),
+    FIELD(attn_counters, kernels_from_disk),
 };
 } // namespace
 

@@ -18,13 +18,13 @@ std::string names_of(uint32_t kinds) {
     return text.empty() ? "none" : text;
 }
 
-Array given(const attn_mask_values& v, uint32_t kind, const attn_array* array, const char* name, DType dtype, int rank) {
+Array given(const Context& context, const attn_mask_values& v, uint32_t kind, const attn_array* array, const char* name, DType dtype, int rank) {
     if (!(v.kinds & kind)) {
         if (array) fail(ATTN_INVALID_ARGUMENT, "mask.%s is given, but mask.kinds 0x%x does not name it (0x%x)", name, v.kinds, kind);
         return {};
     }
     const std::string full = std::string("mask.") + name;
-    Array a = resolve(array, full.c_str());
+    Array a = resolve(context, array, full.c_str(), Where::anywhere);
     if (a.dtype != dtype) fail(ATTN_INVALID_ARGUMENT, "mask.%s is %s; %s is needed", name, name_of(a.dtype), name_of(dtype));
     if (rank && a.rank != rank) fail(ATTN_INVALID_ARGUMENT, "mask.%s has %d dimensions; %d is needed", name, a.rank, rank);
     if (rank && !a.contiguous()) fail(ATTN_INVALID_ARGUMENT, "mask.%s has strides; it must be contiguous", name);
@@ -44,7 +44,7 @@ const int32_t* bound(const Array& a, const char* name, std::initializer_list<int
 
 const int32_t* bound_lengths(const Array& a, const char* name, int64_t batch, int64_t limit) {
     const int32_t* n = bound(a, name, {batch});
-    for (int64_t b = 0; b < batch; ++b)
+    for (int64_t b = 0; b < batch && a.on_host && n; ++b) // what is on a device is never read back: kernels clamp it
         if (n[b] < 0 || n[b] > limit)
             fail(ATTN_INVALID_ARGUMENT, "mask.%s[%lld] is %d; 0..%lld is allowed", name, static_cast<long long>(b), n[b], static_cast<long long>(limit));
     return n;
@@ -52,7 +52,7 @@ const int32_t* bound_lengths(const Array& a, const char* name, int64_t batch, in
 
 } // namespace
 
-MaskValues checked_values(const attn_mask_values* values) {
+MaskValues checked_values(const Context& context, const attn_mask_values* values) {
     const attn_mask_values& v = checked(values, "mask");
     if (v.kinds & ~127u) fail(ATTN_NOT_SUPPORTED, "mask.kinds is 0x%x; of these bits 0x7f are known", v.kinds);
     if ((v.kinds & ATTN_MASK_PREFIX) && (v.kinds & ATTN_MASK_CAUSAL))
@@ -69,12 +69,12 @@ MaskValues checked_values(const attn_mask_values* values) {
         fail(ATTN_INVALID_ARGUMENT, "mask.window is (%lld, %lld), but mask.kinds 0x%x does not name it (0x%x)", static_cast<long long>(v.window_left),
              static_cast<long long>(v.window_right), v.kinds, ATTN_MASK_WINDOW);
     }
-    m.key_lengths = given(v, ATTN_MASK_KEY_LENGTHS, v.key_lengths, "key_lengths", DType::i32, 1);
-    m.query_lengths = given(v, ATTN_MASK_QUERY_LENGTHS, v.query_lengths, "query_lengths", DType::i32, 1);
-    m.prefix = given(v, ATTN_MASK_PREFIX, v.prefix, "prefix", DType::i32, 1);
-    m.q_documents = given(v, ATTN_MASK_DOCUMENTS, v.q_documents, "q_documents", DType::i32, 2);
-    m.k_documents = given(v, ATTN_MASK_DOCUMENTS, v.k_documents, "k_documents", DType::i32, 2);
-    m.keep = given(v, ATTN_MASK_KEEP, v.keep, "keep", DType::u8, 0);
+    m.key_lengths = given(context, v, ATTN_MASK_KEY_LENGTHS, v.key_lengths, "key_lengths", DType::i32, 1);
+    m.query_lengths = given(context, v, ATTN_MASK_QUERY_LENGTHS, v.query_lengths, "query_lengths", DType::i32, 1);
+    m.prefix = given(context, v, ATTN_MASK_PREFIX, v.prefix, "prefix", DType::i32, 1);
+    m.q_documents = given(context, v, ATTN_MASK_DOCUMENTS, v.q_documents, "q_documents", DType::i32, 2);
+    m.k_documents = given(context, v, ATTN_MASK_DOCUMENTS, v.k_documents, "k_documents", DType::i32, 2);
+    m.keep = given(context, v, ATTN_MASK_KEEP, v.keep, "keep", DType::u8, 0);
     if (v.kinds & ATTN_MASK_KEEP) m.keep = widened(m.keep);
     return m;
 }
@@ -117,32 +117,134 @@ PackedKeep pack(Context& context, const Array& keep, unsigned char* memory) {
     return cpu::pack_keep(k, context.isa, context.pool, classes, words);
 }
 
+// Packed for tiles of one shape under one offset.
+struct PreparedMask::Form {
+    int64_t Sq, Sk, batches, heads, block_m, block_n, chunk_keys, offset;
+    int offset_kind;
+    cuda::Memory memory;
+    PackedCells cells;
+    ::cuda::Event made;
+};
+
+DenseKeep dense_keep(const Array& keep) { return {keep.data, keep.stride[0], keep.stride[1], keep.stride[2], keep.stride[3]}; }
+
 PreparedMask::PreparedMask(std::shared_ptr<Context> c, const MaskValues& given) : Object(kKind), context(std::move(c)), values(given) {
+    if (context->gpu) {
+        on_host = given;
+        each_array(values, [&](const char*, Array& array) {
+            if (array.rank) array = copied_to_gpu(array);
+        });
+        each_array(on_host, [&](const char*, Array& array) { // a copy of what a problem's limits are asked of; the rest is known by shape
+            if (array.rank && array.on_host && array.dtype == DType::i32) array = copied(array);
+            else array.data = nullptr;
+            array.tensor = nullptr;
+        });
+        counted_ = !(values.kinds & ATTN_MASK_KEEP);
+        count(bytes_);
+        return;
+    }
     for (Array MaskValues::*array :
          {&MaskValues::key_lengths, &MaskValues::query_lengths, &MaskValues::prefix, &MaskValues::q_documents, &MaskValues::k_documents})
         if ((values.*array).rank) values.*array = copied(values.*array);
     if (values.kinds & ATTN_MASK_KEEP) {
         const uint64_t size = keep_bytes(values.keep.shape);
         memory_.push_back(allocate(size, "a prepared mask"));
-        bytes += size;
+        bytes_ += size;
         packed = pack(*context, values.keep, memory_.back().get());
-        for (int64_t i = 0; i < cpu::keep_cells(values.keep.shape); ++i) ++cells[int(packed.classes[i])];
+        for (int64_t i = 0; i < cpu::keep_cells(values.keep.shape); ++i) ++cells_.count[int(packed.classes[i])];
         values.keep.data = nullptr; // the caller's memory is not needed any more
         values.keep.tensor = nullptr;
     }
-    counters().bytes += int64_t(bytes), context->live_bytes += int64_t(bytes);
+    count(bytes_);
 }
 
-PreparedMask::~PreparedMask() { counters().bytes -= int64_t(bytes), context->live_bytes -= int64_t(bytes); }
+PreparedMask::~PreparedMask() {
+    for (const auto& form : forms_) context->gpu->give_back(form->made);
+    counters().bytes -= int64_t(bytes()), context->live_bytes -= int64_t(bytes());
+}
+
+void PreparedMask::count(uint64_t more) { counters().bytes += int64_t(more), context->live_bytes += int64_t(more); }
 
 Array PreparedMask::copied(const Array& array) {
     const uint64_t size = uint64_t(array.count()) * size_of(array.dtype);
     memory_.push_back(allocate(size, "a prepared mask"));
-    bytes += size;
+    bytes_ += size;
     Array copy = array;
     if (size) std::memcpy(memory_.back().get(), array.data, size);
     copy.data = memory_.back().get();
     copy.tensor = nullptr;
+    return copy;
+}
+
+Array PreparedMask::copied_to_gpu(const Array& array) { // strides and all: the span that they reach
+    Array copy = array;
+    copy.on_host = false, copy.tensor = nullptr, copy.data = nullptr;
+    if (!array.count()) return copy;
+    const Array::Bytes from = array.bytes();
+    const uint64_t size = uint64_t(from.end - from.begin);
+    device_memory_.emplace_back(context->gpu, size, "a prepared mask");
+    bytes_ += size;
+    unsigned char* to = device_memory_.back().data();
+    if (array.on_host) context->gpu->upload(to, from.begin, size);
+    else context->gpu->copy(to, from.begin, size);
+    copy.data = to + (array.data - from.begin);
+    return copy;
+}
+
+PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, const Mask& mask, ::cuda::Stream stream, bool* made) {
+    const cuda::Device& gpu = *context->gpu;
+    const std::lock_guard lock(mutex_);
+    for (const auto& f : forms_) {
+        if (f->Sq != p.Sq || f->Sk != p.Sk || f->batches != c.mask_batches || f->heads != c.mask_heads || f->block_m != c.tile_queries ||
+            f->block_n != c.tile_keys || f->chunk_keys != c.chunk_keys || f->offset != mask.offset || f->offset_kind != p.offset_kind)
+            continue;
+        if (gpu.driver().event_query(f->made)) gpu.check(gpu.driver().stream_wait(stream, f->made, 0), "waiting for a prepared mask");
+        f->cells.mask = mask;
+        return f->cells;
+    }
+    const kernels::Packing packing = c.packing(p);
+    auto form = std::make_unique<Form>(Form{p.Sq,
+                                            p.Sk,
+                                            c.mask_batches,
+                                            c.mask_heads,
+                                            c.tile_queries,
+                                            c.tile_keys,
+                                            c.chunk_keys,
+                                            mask.offset,
+                                            p.offset_kind,
+                                            cuda::Memory(context->gpu, cuda::packed_bytes(packing), "a prepared mask's tiles"),
+                                            {},
+                                            gpu.event()});
+    form->cells = cuda::pack(gpu, p, c, mask, dense_keep(values.keep), cuda::packed_place(packing, form->memory.data()), stream);
+    gpu.check(gpu.driver().event_record(form->made, stream), "recording an event");
+    bytes_ += form->memory.bytes(), count(form->memory.bytes());
+    if (values.kinds & ATTN_MASK_KEEP) ++counters().mask_passes;
+    *made = true;
+    forms_.push_back(std::move(form));
+    return forms_.back()->cells;
+}
+
+PreparedMask::Cells PreparedMask::cells() {
+    const std::lock_guard lock(mutex_);
+    if (counted_) return cells_;
+    Memory copy, words;
+    const Array keep = fetched(*context, values.keep, copy);
+    words = allocate(keep_bytes(keep.shape), "counting a mask's cells");
+    const PackedKeep classed = pack(*context, keep, words.get());
+    --counters().mask_passes; // of no run
+    for (int64_t i = 0; i < cpu::keep_cells(keep.shape); ++i) ++cells_.count[int(classed.classes[i])];
+    counted_ = true;
+    return cells_;
+}
+
+Array fetched(const Context& context, const Array& array, Memory& memory) {
+    Array copy = array;
+    copy.on_host = true, copy.tensor = nullptr;
+    if (!array.count()) return copy;
+    const Array::Bytes from = array.bytes();
+    memory = allocate(uint64_t(from.end - from.begin), "a copy on the host");
+    context.gpu->download(memory.get(), from.begin, uint64_t(from.end - from.begin));
+    copy.data = memory.get() + (array.data - from.begin);
     return copy;
 }
 
@@ -154,7 +256,7 @@ attn_status attn_mask_prepare(attn_context context, const attn_mask_values* valu
     return guarded([&] {
         required(mask, "mask");
         const auto c = get<Context>(context, "context");
-        *mask = static_cast<attn_mask>(add(std::make_shared<PreparedMask>(c, checked_values(values))));
+        *mask = static_cast<attn_mask>(add(std::make_shared<PreparedMask>(c, checked_values(*c, values))));
     });
 }
 
@@ -166,8 +268,10 @@ attn_status attn_mask_describe(attn_mask mask, attn_mask_info* info) {
     return guarded([&] {
         const auto m = get<PreparedMask>(mask, "mask");
         checked(info, "info");
-        *info = {sizeof *info, m->values.kinds, {}, m->cells[int(attn::Cell::full)], m->cells[int(attn::Cell::partial)], m->cells[int(attn::Cell::empty)],
-                 m->bytes};
+        const PreparedMask::Cells cells = m->cells();
+        *info = {
+            sizeof *info, m->values.kinds, {}, cells.count[int(attn::Cell::full)], cells.count[int(attn::Cell::partial)], cells.count[int(attn::Cell::empty)],
+            m->bytes()};
         std::copy_n(m->values.keep.shape, 4, info->keep_shape);
     });
 }

@@ -6,9 +6,9 @@ namespace {
 struct Side {
     Array O, LSE;
 };
-Side side(const attn_array* o, const attn_array* lse, const char* o_name, const char* lse_name, const Side* like) {
+Side side(const Context& c, const attn_array* o, const attn_array* lse, const char* o_name, const char* lse_name, const Side* like) {
     Side s;
-    s.O = resolve(o, o_name);
+    s.O = resolve(c, o, o_name);
     if (s.O.rank != 4) fail(ATTN_INVALID_ARGUMENT, "%s has %d dimensions; 4 are needed (batch, head, row, column)", o_name, s.O.rank);
     if (s.O.dtype > attn::DType::bf16) fail(ATTN_INVALID_ARGUMENT, "%s is %s; float32, float16 or bfloat16 is allowed", o_name, attn::name_of(s.O.dtype));
     if (like) {
@@ -19,7 +19,7 @@ Side side(const attn_array* o, const attn_array* lse, const char* o_name, const 
                 fail(ATTN_INVALID_ARGUMENT, "%s.shape[%d] is %lld; o1 has %lld", o_name, d, static_cast<long long>(s.O.shape[d]),
                      static_cast<long long>(like->O.shape[d]));
     }
-    if (lse) s.LSE = resolve_vector(lse, lse_name, attn::DType::f32, {s.O.shape[0], s.O.shape[1], s.O.shape[2]});
+    if (lse) s.LSE = resolve_vector(c, lse, lse_name, Where::device, attn::DType::f32, {s.O.shape[0], s.O.shape[1], s.O.shape[2]});
     return s;
 }
 attn::Strides strides_of(const Array& a) { return {a.stride[0], a.stride[1], a.stride[2], a.shape[3] > 1 ? a.stride[3] : 1}; }
@@ -36,7 +36,8 @@ attn_status attn_merge(attn_context context, const attn_array* o1, const attn_ar
     return guarded([&] {
         const auto c = get<Context>(context, "context");
         if (!lse1 || !lse2) fail(ATTN_INVALID_ARGUMENT, "%s is null; both partial results need their log-sum-exp", lse1 ? "lse2" : "lse1");
-        const Side a = side(o1, lse1, "o1", "lse1", nullptr), b = side(o2, lse2, "o2", "lse2", &a), out = side(o, lse, "o", "lse", &a);
+        if (c->gpu) fail(ATTN_NOT_SUPPORTED, "context is on cuda:%d; merging two results is not built for a GPU yet, only for the cpu", c->gpu->ordinal);
+        const Side a = side(*c, o1, lse1, "o1", "lse1", nullptr), b = side(*c, o2, lse2, "o2", "lse2", &a), out = side(*c, o, lse, "o", "lse", &a);
         for (int d = 0; d < 4; ++d)
             if (out.O.shape[d] > 1 && out.O.stride[d] == 0) fail(ATTN_INVALID_ARGUMENT, "o.strides[%d] is 0; an output's elements may not overlap", d);
         for (const auto& [name, in] : {std::pair{"o1", &a.O}, {"o2", &b.O}})

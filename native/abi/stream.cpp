@@ -62,9 +62,23 @@ void start_detached(F f) {
 }
 } // namespace
 
-Stream::Stream(std::shared_ptr<Context> context) : Object(kKind), context(std::move(context)), queue_(std::make_shared<Queue>()) {}
+namespace {
+::cuda::Stream own_stream(const Context& context) {
+    if (!context.gpu) return nullptr;
+    const cuda::Device::Current current(*context.gpu);
+    ::cuda::Stream stream = nullptr;
+    context.gpu->check(context.gpu->driver().stream_create(&stream, ::cuda::kNonBlocking), "making a stream");
+    return stream;
+}
+} // namespace
+
+Stream::Stream(std::shared_ptr<Context> c)
+    : Object(kKind), context(std::move(c)), native(own_stream(*context)), owned(native), queue_(std::make_shared<Queue>()) {}
+Stream::Stream(std::shared_ptr<Context> c, ::cuda::Stream of_others)
+    : Object(kKind), context(std::move(c)), native(of_others), queue_(std::make_shared<Queue>()) {}
 
 Stream::~Stream() {
+    if (owned && !context->gpu->dead()) context->gpu->driver().stream_destroy(native); // what is on it is still done
     const std::lock_guard lock(queue_->mutex);
     queue_->closed = true;
     queue_->changed.notify_all();
@@ -81,14 +95,36 @@ void Stream::enqueue(std::function<void()> work) {
     queue_->changed.notify_all();
 }
 
-void Stream::on_complete(attn_complete_fn fn, void* user) {
-    enqueue([queue = queue_.get(), fn, user] { // the thread that runs this holds the queue
-        const auto [status, message] = queue->take_failure();
-        fn(user, status, message.c_str());
+void Stream::afterwards(std::function<void()> work, bool always) {
+    const std::shared_ptr<const cuda::Device> gpu = context->gpu;
+    const cuda::Device::Current current(*gpu);
+    const ::cuda::Event event = gpu->event();
+    gpu->check(gpu->driver().event_record(event, native), "recording an event");
+    enqueue([queue = queue_.get(), gpu, event, always, work = std::move(work)] {
+        try {
+            const cuda::Device::Current inside(*gpu);
+            gpu->check(gpu->driver().event_synchronize(event), "waiting for a stream");
+            gpu->give_back(event);
+        } catch (...) {
+            queue->note_failure();
+            if (!always) return;
+        }
+        work();
     });
 }
 
+void Stream::on_complete(attn_complete_fn fn, void* user) {
+    auto tell = [queue = queue_.get(), fn, user] { // the thread that runs this holds the queue
+        const auto [status, message] = queue->take_failure();
+        fn(user, status, message.c_str());
+    };
+    if (!context->gpu) return enqueue(std::move(tell));
+    if (context->gpu->dead()) return enqueue(std::move(tell)); // nothing more will come; what killed it is noted
+    afterwards(std::move(tell), true);
+}
+
 void Stream::synchronize() {
+    if (context->gpu) afterwards([] {});
     {
         std::unique_lock lock(queue_->mutex);
         const int64_t mine = queue_->queued;
@@ -108,10 +144,14 @@ attn_status attn_stream_create(attn_context context, attn_stream* stream) {
     });
 }
 
-attn_status attn_stream_wrap(attn_context context, void*, attn_stream* stream) {
+attn_status attn_stream_wrap(attn_context context, void* native_stream, attn_stream* stream) {
     return guarded([&] {
         required(stream, "stream");
-        get<Context>(context, "context");
+        const auto c = get<Context>(context, "context");
+        if (c->gpu) {
+            *stream = static_cast<attn_stream>(add(std::make_shared<Stream>(c, native_stream))); // null is CUDA's legacy stream
+            return;
+        }
         fail(ATTN_NOT_SUPPORTED, "native_stream: the cpu has no streams of others; attn_stream_create makes one");
     });
 }

@@ -4,8 +4,8 @@
 
 namespace attn::abi {
 
-Tensor::Tensor(std::shared_ptr<Context> context, const attn_array& description, Memory memory, uint64_t bytes)
-    : Object(kKind), context(std::move(context)), description(description), memory(std::move(memory)), bytes(bytes) {
+Tensor::Tensor(std::shared_ptr<Context> context, const attn_array& description, Memory memory, cuda::Memory device_memory, uint64_t bytes)
+    : Object(kKind), context(std::move(context)), description(description), memory(std::move(memory)), device_memory(std::move(device_memory)), bytes(bytes) {
     counters().bytes += int64_t(bytes), this->context->live_bytes += int64_t(bytes);
 }
 Tensor::~Tensor() { counters().bytes -= int64_t(bytes), context->live_bytes -= int64_t(bytes); }
@@ -13,7 +13,7 @@ Tensor::~Tensor() { counters().bytes -= int64_t(bytes), context->live_bytes -= i
 namespace {
 // A tensor's memory as one run of bytes, for a copy of exactly `bytes`.
 unsigned char* whole(const Tensor& tensor, const void* host, const char* host_name, uint64_t bytes) {
-    const Array a = resolve(&tensor.description, "tensor");
+    const Array a = resolve(*tensor.context, &tensor.description, "tensor");
     if (!a.contiguous()) fail(ATTN_INVALID_ARGUMENT, "tensor has strides; only a contiguous tensor is copied whole");
     const uint64_t needed = uint64_t(a.count()) * size_of(a.dtype);
     if (bytes != needed)
@@ -32,16 +32,17 @@ attn_status attn_tensor_create(attn_context context, const attn_array* descripti
         required(tensor, "tensor");
         const auto c = get<Context>(context, "context");
         if (checked(description, "description").tensor) fail(ATTN_INVALID_ARGUMENT, "description.tensor is set; a new tensor is described by shape and dtype");
-        const Array a = resolve(description, "description", false);
+        const Array a = resolve(*c, description, "description", Where::device, false);
         if (!a.data && !a.contiguous()) fail(ATTN_INVALID_ARGUMENT, "description has strides; a tensor that owns its memory is contiguous");
         attn_array known = *description;
         known.size = sizeof known;
         known.has_strides = 1;
         for (int d = 0; d < 4; ++d) known.strides[d] = d < a.rank ? a.stride[d] : 0, known.shape[d] = d < a.rank ? a.shape[d] : 0;
         const uint64_t bytes = a.data ? 0 : uint64_t(a.count()) * attn::size_of(a.dtype);
-        Memory memory = a.data ? nullptr : allocate(bytes, "a tensor");
-        if (memory) known.data = memory.get();
-        *tensor = static_cast<attn_tensor>(add(std::make_shared<Tensor>(c, known, std::move(memory), bytes)));
+        Memory memory = a.data || c->gpu ? nullptr : allocate(bytes, "a tensor");
+        attn::cuda::Memory device_memory = a.data || !c->gpu ? attn::cuda::Memory() : attn::cuda::Memory(c->gpu, bytes, "a tensor");
+        if (!a.data) known.data = c->gpu ? device_memory.data() : memory.get();
+        *tensor = static_cast<attn_tensor>(add(std::make_shared<Tensor>(c, known, std::move(memory), std::move(device_memory), bytes)));
     });
 }
 
@@ -60,7 +61,9 @@ attn_status attn_tensor_upload(attn_tensor tensor, const void* source, uint64_t 
     return guarded([&] {
         const auto t = get<Tensor>(tensor, "tensor");
         unsigned char* to = whole(*t, source, "source", bytes);
-        if (bytes) std::memcpy(to, source, bytes);
+        if (!bytes) return;
+        if (t->context->gpu) t->context->gpu->upload(to, source, bytes);
+        else std::memcpy(to, source, bytes);
     });
 }
 
@@ -68,6 +71,8 @@ attn_status attn_tensor_download(attn_tensor tensor, void* destination, uint64_t
     return guarded([&] {
         const auto t = get<Tensor>(tensor, "tensor");
         const unsigned char* from = whole(*t, destination, "destination", bytes);
-        if (bytes) std::memcpy(destination, from, bytes);
+        if (!bytes) return;
+        if (t->context->gpu) t->context->gpu->download(destination, from, bytes);
+        else std::memcpy(destination, from, bytes);
     });
 }

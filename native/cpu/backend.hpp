@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "../model/kernel_choice.hpp"
 #include "../model/problem.hpp"
 #include "../model/refusal.hpp"
 #include "pool.hpp"
@@ -13,14 +14,6 @@ enum class InstructionSet { generic, avx2, avx512 };
 const char* name_of(InstructionSet isa);
 bool supports(InstructionSet isa); // this machine, and this build
 InstructionSet best_instruction_set();
-
-// What a plan needs to know; depends on the problem and the machine, never on data.
-struct KernelChoice {
-    std::string kernel; // cpu.flash.avx512, cpu.flash.decode.avx512, cpu.memory-efficient.avx2, cpu.naive
-    int64_t tile_queries = kCell, tile_keys = kCell;
-    int64_t key_chunk = 0;        // keys are split by this many and merged in order; 0: not split
-    uint64_t workspace_bytes = 0; // beyond the workers' scratch
-};
 
 Refusals refusals(const Problem& problem, Backend backend);                                    // empty: it would take it
 KernelChoice choose(const Problem& problem, Backend backend, InstructionSet isa, int workers); // of a problem it takes

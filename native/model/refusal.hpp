@@ -6,7 +6,16 @@
 
 namespace attn {
 
-enum class Reason : int32_t { dtype = 1, probabilities = 2, last_stride = 3, head_dim = 4, value_dim = 5 }; // attn_refusal_reason
+enum class Reason : int32_t {
+    dtype = 1,
+    probabilities = 2,
+    last_stride = 3,
+    head_dim = 4,
+    value_dim = 5,
+    architecture = 6,
+    alignment = 7,
+    size = 8
+}; // attn_refusal_reason
 
 struct Refusal {
     Reason reason;

@@ -192,10 +192,7 @@ public sealed unsafe class AttentionContext : IDisposable
         {
             holds.Release();
         }
-        MaskHandle handle = new(value);
-        NativeMaskInfo info = new() { size = (uint)sizeof(NativeMaskInfo) };
-        Status.Check(NativeMethods.attn_mask_describe(handle, &info), nameof(mask));
-        return new(this, mask.Kinds, handle, info.full, info.partial, info.empty, (long)info.bytes);
+        return new(this, mask.Kinds, new MaskHandle(value));
     }
 
     /// <summary>Prepares a mask for a problem: as <see cref="Prepare(Mask)"/>, and what does not fit the problem is found now, not when it is run.</summary>

@@ -28,6 +28,7 @@ public sealed unsafe partial class AttentionPlan : IDisposable
         NativePlanInfo info = new() { size = (uint)sizeof(NativePlanInfo) };
         Status.Check(NativeMethods.attn_plan_describe(handle, &info), "plan");
         Kernel = Status.Text(info.kernel);
+        KernelReason = Status.Text(info.reason) is { Length: > 0 } reason ? reason : null;
         TileQueries = info.tile_queries;
         TileKeys = info.tile_keys;
         KeyChunk = info.key_chunk;
@@ -45,6 +46,9 @@ public sealed unsafe partial class AttentionPlan : IDisposable
 
     /// <summary>The kernel, e.g. cpu.flash.avx512.</summary>
     public string Kernel { get; }
+
+    /// <summary>Why it is not the backend's kernel one would expect first, e.g. on Hopper not flash_sm90; null where it is that one.</summary>
+    public string? KernelReason { get; }
 
     /// <summary>Every reason of every backend that does not take the problem, in the order they were asked.</summary>
     public IReadOnlyList<Refusal> Refusals { get; }

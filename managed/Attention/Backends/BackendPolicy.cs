@@ -44,6 +44,15 @@ public enum RefusalReason
     /// <summary>A value dimension above the kernel's largest.</summary>
     ValueDim = 5,
 
+    /// <summary>A GPU older than the kernel.</summary>
+    Architecture = 6,
+
+    /// <summary>Rows that do not begin on 16 bytes: flash on a GPU copies rows in pieces of 16 bytes.</summary>
+    Alignment = 7,
+
+    /// <summary>More of something than a GPU's kernels count.</summary>
+    Size = 8,
+
     /// <summary>More memory than <see cref="BackendPolicy.NaiveMemoryCeiling"/>.</summary>
     MemoryCeiling = -1,
 }

@@ -14,6 +14,9 @@ internal static unsafe partial class NativeMethods
     internal static partial NativeStatus attn_context_destroy(nint context);
 
     [LibraryImport(Library)]
+    internal static partial NativeStatus attn_cuda_describe(NativeCudaInfo* info);
+
+    [LibraryImport(Library)]
     internal static partial NativeStatus attn_context_describe(ContextHandle context, NativeContextInfo* info);
 
     [LibraryImport(Library)]

@@ -36,6 +36,17 @@ internal enum ScoreTerms : uint
 
 // The header's structures, field by field. A test compares every offset with what attn_layout tells of the loaded library.
 
+internal unsafe struct NativeCudaInfo
+{
+    public uint size;
+    public int devices;
+    public int driver_version;
+    public int nvrtc_version;
+    public fixed byte driver[256];
+    public fixed byte nvrtc[256];
+    public fixed byte cache_folder[512];
+}
+
 internal unsafe struct NativeContextOptions
 {
     public uint size;
@@ -150,6 +161,7 @@ internal unsafe struct NativePlanInfo
     public long tile_keys;
     public long key_chunk;
     public ulong workspace_bytes;
+    public fixed byte reason[160];
 }
 
 internal struct NativeRunReport
@@ -206,4 +218,6 @@ internal struct NativeCounters
     public long live_bytes;
     public long runs;
     public long mask_passes;
+    public long kernels_compiled;
+    public long kernels_from_disk;
 }

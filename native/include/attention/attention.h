@@ -82,6 +82,20 @@ typedef enum attn_device_type { ATTN_DEVICE_CPU = 0, ATTN_DEVICE_CUDA = 1 } attn
 /* How many devices of a type can be used. 0 is an answer, not an error; then `why` (if given) receives the reason, in static storage. */
 ATTN_API attn_status attn_device_count(int32_t device_type, int32_t* count, const char** why);
 
+/* CUDA as this process has it, opened when first asked for. Environment: ATTENTION_CUDA = the path of another driver library than the system's libcuda.so.1;
+ * ATTENTION_NVRTC = of another NVRTC than the system's (CUDA 13, 12 or 11.2 on); ATTENTION_CACHE = the folder where compiled kernels are kept ("off": none),
+ * by default attention/kernels in XDG_CACHE_HOME or ~/.cache; ATTENTION_CACHE_MB = its bound in MB, 256. */
+typedef struct attn_cuda_info {
+    uint32_t size;
+    int32_t devices;        /* usable; 0: attn_device_count says why */
+    int32_t driver_version; /* 12040: CUDA 12.4; 0: no driver */
+    int32_t nvrtc_version;  /* likewise; 0: no NVRTC */
+    char driver[256];       /* what was opened */
+    char nvrtc[256];
+    char cache_folder[512]; /* "": compiled kernels are not kept */
+} attn_cuda_info;
+ATTN_API attn_status attn_cuda_describe(attn_cuda_info* info);
+
 typedef struct attn_context_options {
     uint32_t size;
     int32_t device_type;  /* attn_device_type */
@@ -251,7 +265,10 @@ typedef enum attn_refusal_reason {
     ATTN_REFUSAL_PROBABILITIES = 2, /* probabilities outside naive */
     ATTN_REFUSAL_LAST_STRIDE = 3,   /* flash reads and writes rows whose elements lie side by side */
     ATTN_REFUSAL_HEAD_DIM = 4,      /* D above the kernel's largest */
-    ATTN_REFUSAL_VALUE_DIM = 5      /* Dv above the kernel's largest */
+    ATTN_REFUSAL_VALUE_DIM = 5,     /* Dv above the kernel's largest */
+    ATTN_REFUSAL_ARCHITECTURE = 6,  /* the GPU is older than the kernel */
+    ATTN_REFUSAL_ALIGNMENT = 7,     /* flash on a GPU copies rows in pieces of 16 bytes */
+    ATTN_REFUSAL_SIZE = 8           /* more of something than a GPU's kernels count */
 } attn_refusal_reason;
 
 typedef struct attn_refusal {
@@ -277,6 +294,7 @@ typedef struct attn_plan_info {
     int64_t tile_queries, tile_keys;
     int64_t key_chunk;        /* keys are split and merged in chunks of this many; 0: not split */
     uint64_t workspace_bytes; /* beyond the workers' scratch */
+    char reason[160];         /* why it is not the kernel one would expect first, e.g. on Hopper not flash_sm90; empty: it is that one */
 } attn_plan_info;
 ATTN_API attn_status attn_plan_describe(attn_plan plan, attn_plan_info* info);
 
@@ -346,9 +364,11 @@ typedef struct attn_counters {
     uint32_t size;
     uint32_t reserved;
     int64_t live_contexts, live_streams, live_tensors, live_masks, live_plans;
-    int64_t live_bytes;  /* owned by tensors and masks */
-    int64_t runs;        /* finished, since the process began */
-    int64_t mask_passes; /* passes over a dense keep mask, since the process began */
+    int64_t live_bytes;        /* owned by tensors and masks */
+    int64_t runs;              /* finished, since the process began */
+    int64_t mask_passes;       /* passes over a dense keep mask, since the process began */
+    int64_t kernels_compiled;  /* by NVRTC, since the process began */
+    int64_t kernels_from_disk; /* found compiled in the cache folder, since the process began */
 } attn_counters;
 ATTN_API attn_status attn_counters_read(attn_counters* counters);
 

@@ -1,0 +1,128 @@
+#include "compile.hpp"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "embedded.hpp"
+#include "library.hpp"
+
+namespace attn::cuda {
+namespace {
+
+// What NVRTC is asked for.
+struct Target {
+    std::string option;
+    bool cubin;
+};
+Target target_of(int arch) {
+    const Nvrtc& nvrtc = library().nvrtc;
+    int count = 0;
+    nvrtc.architectures(&count);
+    std::vector<int> known(size_t(std::max(count, 1)));
+    nvrtc.architecture_list(known.data());
+    if (std::find(known.begin(), known.end(), arch) != known.end())
+        return {"--gpu-architecture=sm_" + std::to_string(arch) + (arch == 90 ? "a" : ""), true}; // Hopper's own instructions are sm_90a's
+    int newest = 0;                                                                               // not newer than the GPU
+    for (const int a : known)
+        if (a < arch) newest = std::max(newest, a);
+    if (!newest) throw Unavailable("NVRTC (" + nvrtc.path + ") does not know sm_" + std::to_string(arch) + ", nor anything older");
+    return {"--gpu-architecture=compute_" + std::to_string(newest), false};
+}
+
+constexpr const char* kOptions[] = {"-default-device", "--std=c++17", "--use_fast_math", "-diag-suppress=2473"};
+
+std::string key_of(const kernels::Row& row, const Target& target) {
+    static const std::string source = [] {
+        std::string all;
+        for (size_t i = 0; i < kEmbeddedCount; ++i) all += std::string(kEmbeddedNames[i]) + "\n" + kEmbeddedTexts[i];
+        return std::to_string(hash_of(all)) + "/" + std::to_string(all.size());
+    }();
+    std::string key = row.expression + "\nsource " + source + "\nNVRTC " + std::to_string(library().nvrtc_version) + "\n" + target.option;
+    for (const char* option : kOptions) key += std::string(" ") + option;
+    return key;
+}
+
+Image compiled(const kernels::Row& row, const Target& target) {
+    const Nvrtc& nvrtc = library().nvrtc;
+    Nvrtc::Program program = nullptr;
+    struct Destroyed {
+        const Nvrtc& nvrtc;
+        Nvrtc::Program& program;
+        ~Destroyed() { nvrtc.destroy(&program); }
+    } destroyed{nvrtc, program};
+    int status = nvrtc.create(&program, ("#include \"" + row.file + "\"\n").c_str(), "attention.cu", int(kEmbeddedCount), kEmbeddedTexts, kEmbeddedNames);
+    if (!status) status = nvrtc.add_name(program, row.expression.c_str());
+    const char* options[std::size(kOptions) + 1] = {target.option.c_str()};
+    std::copy(std::begin(kOptions), std::end(kOptions), options + 1);
+    if (!status) status = nvrtc.compile(program, int(std::size(options)), options);
+    size_t size = 0;
+    if (status) {
+        std::string log;
+        if (program && !nvrtc.log_size(program, &size) && size) log.resize(size), nvrtc.log(program, log.data());
+        throw std::runtime_error("NVRTC (" + nvrtc.path + ") failed with " + std::to_string(status) + " on " + row.name + " for " + target.option + ": " +
+                                 log.c_str());
+    }
+    Image image;
+    const char* lowered = nullptr;
+    (target.cubin ? nvrtc.cubin_size : nvrtc.ptx_size)(program, &size);
+    image.code.resize(size);
+    (target.cubin ? nvrtc.cubin : nvrtc.ptx)(program, image.code.data());
+    if (nvrtc.lowered_name(program, row.expression.c_str(), &lowered))
+        throw std::runtime_error("NVRTC does not know " + row.expression + " after compiling it");
+    image.lowered = lowered;
+    return image;
+}
+
+struct Entry {
+    std::mutex mutex;
+    std::shared_ptr<const Image> image;
+};
+Entry& entry_of(const kernels::Row& row, int arch) {
+    static std::mutex mutex;
+    static auto& entries = *new std::map<std::string, Entry>;
+    const std::lock_guard lock(mutex);
+    return entries[row.name + " " + std::to_string(arch)];
+}
+
+} // namespace
+
+const std::vector<kernels::Row>& rows() {
+    static const auto& all = *new std::vector<kernels::Row>(kernels::rows());
+    return all;
+}
+
+CompileCounts& compile_counts() {
+    static CompileCounts& counts = *new CompileCounts;
+    return counts;
+}
+
+const DiskCache& disk_cache() {
+    static const DiskCache& cache = *new DiskCache(DiskCache::of_environment());
+    return cache;
+}
+
+std::shared_ptr<const Image> image_of(const kernels::Row& row, int arch) {
+    Entry& entry = entry_of(row, arch);
+    const std::lock_guard lock(entry.mutex); // whoever asks meanwhile waits for the one compilation
+    if (entry.image) return entry.image;
+    const Target target = target_of(arch);
+    const std::string key = key_of(row, target);
+    if (auto found = disk_cache().find(key)) {
+        ++compile_counts().from_disk;
+        return entry.image = std::make_shared<const Image>(std::move(*found));
+    }
+    auto image = std::make_shared<const Image>(compiled(row, target));
+    ++compile_counts().compiled;
+    disk_cache().put(key, *image);
+    return entry.image = std::move(image);
+}
+
+void forget(const kernels::Row& row, int arch) {
+    Entry& entry = entry_of(row, arch);
+    const std::lock_guard lock(entry.mutex);
+    entry.image = nullptr;
+    disk_cache().drop(key_of(row, target_of(arch)));
+}
+
+} // namespace attn::cuda

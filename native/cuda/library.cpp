@@ -1,0 +1,35 @@
+#include "library.hpp"
+
+namespace attn::cuda {
+namespace {
+
+Library opened() {
+    Library l{};
+    int major = 0, minor = 0;
+    if (l.nvrtc.open() && !l.nvrtc.version(&major, &minor)) l.nvrtc_version = major * 1000 + minor * 10;
+    if (!l.driver.open()) {
+        l.why = "no CUDA driver: " + l.driver.wrong;
+        return l;
+    }
+    if (const int status = l.driver.init(0)) {
+        l.why = "no CUDA device: " + l.driver.name_of(status) + " while initialising " + Driver::path();
+        return l;
+    }
+    l.driver.driver_version(&l.driver_version);
+    int count = 0;
+    if (const int status = l.driver.device_count(&count)) l.why = "no CUDA device: " + l.driver.name_of(status) + " while counting the devices";
+    else if (!count) l.why = "no CUDA device: the driver knows none";
+    else if (!l.nvrtc_version)
+        l.why = std::string("no NVRTC, which compiles the kernels: ") + Nvrtc::kNames + " were looked for; ATTENTION_NVRTC names another";
+    else l.devices = count;
+    return l;
+}
+
+} // namespace
+
+const Library& library() { // never destroyed: threads that outlive main still use it
+    static const Library& l = *new Library(opened());
+    return l;
+}
+
+} // namespace attn::cuda
