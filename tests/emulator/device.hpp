@@ -75,7 +75,8 @@ public:
         classes_ = std::make_unique<emu::Buffer<uint8_t>>(size_t(packing.classes()), false);
         tile_rows_ = std::make_unique<emu::Buffer<TileRow>>(size_t(packing.tile_rows()), false);
         blocks_ = std::make_unique<emu::Buffer<int>>(size_t(packing.blocks()), false);
-        if (packing.cells()) emu::launch(pack_mask, dim(packing.pass_grid()), {kPackWarps * 32}, 0, packing.pass(mask(), keep(), words_->data(), classes_->data()));
+        if (packing.cells())
+            emu::launch(pack_mask, dim(packing.pass_grid()), {kPackWarps * 32}, 0, packing.pass(mask(), keep(), words_->data(), classes_->data()));
         emu::launch(tile_lists, dim(packing.list_grid()), {32}, 0, packing.lists(classes_->data(), tile_rows_->data(), blocks_->data()));
         return {packing.cells_for(mask(), tile_rows_->data(), blocks_->data(), words_->data())};
     }

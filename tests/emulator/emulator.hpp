@@ -80,10 +80,9 @@ namespace ptx {
 inline float to_float(float x) { return x; }
 inline float to_float(bf16 h) { return std::bit_cast<float>(uint32_t(h.bits) << 16); }
 inline float to_float(fp16 h) {
-    const uint32_t sign = uint32_t(h.bits & 0x8000) << 16, exponent = h.bits >> 10 & 31, fraction = h.bits & 1023;
-    if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000 | fraction << 13);
-    if (exponent) return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
-    return std::copysign(float(fraction) * 0x1p-24f, std::bit_cast<float>(sign | 0x3F800000));
+    const uint32_t sign = uint32_t(h.bits & 0x8000) << 16, rest = uint32_t(h.bits & 0x7FFF) << 13;
+    if (rest >= 0x7C00u << 13) return std::bit_cast<float>(sign | 0x7F800000 | rest);
+    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(std::bit_cast<float>(rest) * 0x1p112f)); // subnormals too
 }
 template <class T>
 T from_float(float x);

@@ -116,7 +116,7 @@ TEST(CpAsync, FillsWithZeros) {
         for (int i = 0; i < 16; ++i) EXPECT_EQ(bytes[lane * 16 + i], i < lane % 17 ? 0x7E : 0);
 }
 
-TEST(Fences, TilesOfOrdinaryCodeAndBothParities) {
+TEST(Wgmma, TilesOfOrdinaryCodeAndBothParities) {
     cases::Random r(3);
     emu::Buffer<bf16> a(64 * 64);
     emu::Buffer<uint32_t> words(256), out(256, false);
@@ -132,7 +132,7 @@ TEST(Fences, TilesOfOrdinaryCodeAndBothParities) {
         }
     for (size_t i = 0; i < 256; ++i) ASSERT_EQ(out[i], words[i]);
 }
-TEST(Shared, StartsOnItsAlignment) {
+TEST(SharedMemory, StartsOnItsAlignment) {
     emu::Buffer<uint32_t> at(1, false);
     run(smem_start, 1, 1024, at.data());
     EXPECT_EQ(at[0], 0u);

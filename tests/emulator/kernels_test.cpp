@@ -2,14 +2,16 @@
 // bank conflict, the key blocks visited exactly those in which some query sees some key.
 #include <gtest/gtest.h>
 
+#include <ostream>
+
 #include "../../native/kernels/rows.hpp"
 #include "rows.hpp"
 
+void PrintTo(const EmulatedRow& row, std::ostream* out) { *out << row.name; }
+
 namespace {
 
-const bool kFull = std::getenv("ATTENTION_FULL") != nullptr; // every row on every case
-
-class Kernels : public ::testing::TestWithParam<EmulatedRow> {};
+const bool kFull = std::getenv("ATTENTION_FULL") != nullptr; // every row on every case, in several orders
 
 int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -39,33 +41,68 @@ std::optional<cases::Case> asked(cases::Case c, const EmulatedRow& row, size_t t
     return c;
 }
 
+const std::vector<EmulatedRow>& all_rows() {
+    static const std::vector<EmulatedRow> rows = emulated_rows();
+    return rows;
+}
+const std::vector<cases::Case>& all_cases() {
+    static const std::vector<cases::Case> list = cases::list(kFull ? 120 : 40);
+    return list;
+}
+std::string family_of(const EmulatedRow& row) { return row.name.substr(0, row.name.find(' ')); }
+
+// The cases that a row runs: in full all it takes; every day the rows of a kernel deal the cases out among those of them that take it, and each row has four.
+std::vector<size_t> share_of(const EmulatedRow& row) {
+    std::vector<size_t> share, rest;
+    for (size_t at = 0; at < all_cases().size(); ++at) {
+        size_t takers = 0, mine = SIZE_MAX;
+        for (const EmulatedRow& other : all_rows()) {
+            if (family_of(other) != family_of(row) || !asked(all_cases()[at], other, at)) continue;
+            if (other.name == row.name && other.type == row.type) mine = takers;
+            ++takers;
+        }
+        if (mine == SIZE_MAX) continue;
+        const size_t players = row.tensor_cores ? (takers + 1) / 2 : takers; // a case goes to two of the rows with tensor cores, to one of the others
+        (kFull || mine % players == at % players ? share : rest).push_back(at);
+    }
+    for (size_t i = 0; i < rest.size() && share.size() < 4; ++i) share.push_back(rest[(i + size_t(row.D)) % rest.size()]);
+    return share;
+}
+
+class Kernels : public ::testing::TestWithParam<EmulatedRow> {};
+
 TEST_P(Kernels, MeetTheReference) {
     const EmulatedRow& row = GetParam();
-    const size_t which = size_t(row.D) + row.name.size() + 3 * size_t(row.type);
-    const std::vector<cases::Case> list = cases::list(kFull ? 120 : 40);
-    const size_t step = kFull ? 1 : row.D == 32 ? 4 : row.tensor_cores ? 9 : 6; // the narrowest rows take the fewest cases
-    size_t ran = 0, met = 0;
-    for (size_t at = 0; at < list.size(); ++at) {
-        const auto c = asked(list[at], row, at + which);
-        if (!c || (met++ + which) % step) continue;
-        const int chunk_keys = row.splits && (c->Sq <= 4 || ran % 5 == 4) ? 128 : 0;
-        emu::options = {ran % 3 == 2, ran % 2 ? at + 1 : 0};
-        SCOPED_TRACE(row.name + ", " + c->name + (chunk_keys ? ", split" : "") + (emu::options.eager ? ", eager" : ""));
-        cases::Sample sample(*c);
+    size_t ran = 0;
+    for (const size_t at : share_of(row)) {
+        const cases::Case c = *asked(all_cases()[at], row, at);
+        const int chunk_keys = row.splits && (c.Sq <= 4 || ran % 5 == 4) ? 128 : 0;
+        // As late as legal and at once, lanes in order and in others; in full all of them, and the same bits each time.
+        std::vector<emu::Options> ways{{false, 0}, {true, at + 1}, {false, at + 1000}};
+        if (!kFull) ways = {ways[ran % 3]};
+        ++ran;
+        cases::Sample sample(c);
         const reference::Judge judge(sample.problem);
         Device device(sample);
-        emu::reset();
-        row.launch(device, chunk_keys);
-        ++ran;
-        ASSERT_EQ(emu::report.violations, 0u) << emu::report.first;
-        const reference::Verdict verdict = device.verdict(judge);
-        ASSERT_TRUE(bool(verdict)) << verdict.wrong;
-        ASSERT_EQ(emu::stats.bank_conflicts, 0u);
-        if (!row.block_m || c->B == 0 || c->Hq == 0) continue;
-        ASSERT_EQ(device.visited(), device.blocks_seen(row.block_m, row.block_n));
-        if (row.mma_of_tile) { ASSERT_EQ(emu::stats.mma, device.visited() * row.mma_of_tile); }
+        std::vector<unsigned char> bits;
+        for (const emu::Options& way : ways) {
+            emu::options = way;
+            SCOPED_TRACE(row.name + ", " + c.name + (chunk_keys ? ", split" : "") + (way.eager ? ", eager" : "") + ", lane order " + std::to_string(way.seed));
+            device.clear();
+            emu::reset();
+            row.launch(device, chunk_keys);
+            ASSERT_EQ(emu::report.violations, 0u) << emu::report.first;
+            const reference::Verdict verdict = device.verdict(judge);
+            ASSERT_TRUE(bool(verdict)) << verdict.wrong;
+            ASSERT_EQ(emu::stats.bank_conflicts, 0u);
+            if (bits.empty()) bits = device.output();
+            ASSERT_EQ(bits, device.output()) << "other bits than the first time";
+            if (!row.block_m || c.B == 0 || c.Hq == 0) continue;
+            ASSERT_EQ(device.visited(), device.blocks_seen(row.block_m, row.block_n));
+            if (row.mma_of_tile) { ASSERT_EQ(emu::stats.mma, device.visited() * row.mma_of_tile); }
+        }
     }
-    EXPECT_GE(ran, kFull ? 40u : 4u);
+    EXPECT_GE(ran, 4u);
     RecordProperty("cases", int(ran));
 }
 
@@ -75,13 +112,25 @@ std::string name_of(const ::testing::TestParamInfo<EmulatedRow>& info) {
         if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
     return name;
 }
-INSTANTIATE_TEST_SUITE_P(Rows, Kernels, ::testing::ValuesIn(emulated_rows()), name_of);
+INSTANTIATE_TEST_SUITE_P(Rows, Kernels, ::testing::ValuesIn(all_rows()), name_of);
 
 TEST(Rows, AreAllEmulated) { // all but the merge and the mask pass, which run with the others
     size_t listed = 0;
     for (const kernels::Row& row : kernels::rows()) listed += row.file != "merge.cuh" && row.file != "mask_tiles.cuh";
-    EXPECT_EQ(emulated_rows().size(), listed);
+    EXPECT_EQ(all_rows().size(), listed);
     EXPECT_LE(kernels::rows().size(), kernels::kMostRows);
+}
+TEST(Rows, ShareEveryCase) { // what some row of a kernel takes, some row of it runs
+    std::map<std::string, std::vector<bool>> taken, ran;
+    for (const EmulatedRow& row : all_rows()) {
+        auto &t = taken[family_of(row)], &r = ran[family_of(row)];
+        t.resize(all_cases().size()), r.resize(all_cases().size());
+        for (size_t at = 0; at < all_cases().size(); ++at)
+            if (asked(all_cases()[at], row, at)) t[at] = true;
+        for (const size_t at : share_of(row)) r[at] = true;
+    }
+    EXPECT_EQ(taken.size(), 4u);
+    EXPECT_EQ(taken, ran);
 }
 
 } // namespace

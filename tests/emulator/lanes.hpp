@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <source_location>
@@ -162,7 +163,7 @@ inline void wait_while(const uint64_t& watch, const char* op, Where where) {
 template <class Operands, class Act>
 void rendezvous(Group& g, int member, const char* op, Operands& mine, Act act, Where where) {
     if (g.arrived == 0) g.op = op, g.where = where;
-    else if (std::string(g.op) != op || g.where.line() != where.line())
+    else if ((g.op != op && std::strcmp(g.op, op)) || g.where.line() != where.line())
         fail(std::string("lanes diverged: ") + op + " here, others wait in " + g.op + " at " + place(g.where), where);
     g.slot[size_t(member)] = &mine;
     if (++g.arrived < g.size) {

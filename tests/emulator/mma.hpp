@@ -31,8 +31,8 @@ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
         [](auto& slot) {
             using L = M16N8K16;
             ++emu::stats.mma;
-            float A[L::M][L::K], B[L::K][L::N];
             const auto op = [&](int lane) -> Op& { return *static_cast<Op*>(slot[size_t(lane)]); };
+            float A[L::M][L::K], B[L::K][L::N];
             for (int i = 0; i < L::M; ++i)
                 for (int k = 0; k < L::K; ++k) {
                     const auto [l, e] = L::a(i, k);
@@ -43,13 +43,15 @@ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                     const auto [l, e] = L::b(k, j);
                     B[k][j] = half_of<E>(op(l).b, e);
                 }
-            for (int i = 0; i < L::M; ++i)
+            for (int i = 0; i < L::M; ++i) {
+                float s[L::N] = {};
+                for (int k = 0; k < L::K; ++k)
+                    for (int j = 0; j < L::N; ++j) s[j] += A[i][k] * B[k][j];
                 for (int j = 0; j < L::N; ++j) {
-                    float s = 0;
-                    for (int k = 0; k < L::K; ++k) s += A[i][k] * B[k][j];
                     const auto [l, e] = L::c(i, j);
-                    op(l).d[e] += s;
+                    op(l).d[e] += s[j];
                 }
+            }
         },
         w);
 }

@@ -17,15 +17,14 @@ void launch_memory_efficient(Device& d, int) {
     if (!d.p.B || !d.p.Hq || !d.p.Sq) return;
     const Mask mask = mask_of<Mask, 64, 64>(d, 1, 1 << 30);
     count_from_here();
-    emu::launch(memory_efficient<E, Mask>, d.dim(kernels::flash_grid(d.p.B, d.p.Hq, d.p.Sq, 64, 1)), {kMemoryEfficientThreads}, sizeof(SmemME),
-                d.problem<E>(), columns(d), mask);
+    emu::launch(memory_efficient<E, Mask>, d.dim(kernels::flash_grid(d.p.B, d.p.Hq, d.p.Sq, 64, 1)), {kMemoryEfficientThreads}, sizeof(SmemME), d.problem<E>(),
+                columns(d), mask);
 }
 template <class E>
 void launch_naive(Device& d, int) {
     if (!d.p.B || !d.p.Hq || !d.p.Sq) return;
     emu::Buffer<float> P(size_t(d.p.B * d.p.Hq * d.p.Sq * d.p.Sk), false);
-    emu::launch(naive<E>, d.dim(kernels::naive_grid(d.p.B, d.p.Hq, d.p.Sq)), {kNaiveWarps * 32}, 0, d.problem<E>(),
-                columns(d), d.mask(), d.keep(), P.data());
+    emu::launch(naive<E>, d.dim(kernels::naive_grid(d.p.B, d.p.Hq, d.p.Sq)), {kNaiveWarps * 32}, 0, d.problem<E>(), columns(d), d.mask(), d.keep(), P.data());
 }
 
 } // namespace

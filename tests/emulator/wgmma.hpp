@@ -115,7 +115,7 @@ inline const std::byte* through_descriptor(uint64_t d, int mn, int k, bool mn_ma
     uint32_t a = mn_major ? field(0) + uint32_t(mn / 64) * field(16) + uint32_t(k / 8) * field(32) + uint32_t(k % 8 * 128 + mn % 64 * 2)
                           : field(0) + uint32_t(mn / 8) * field(32) + uint32_t(mn % 8 * 128 + k * 2);
     a ^= (a >> 7 & 7) << 4;
-    if (a + 2 > emu::block->smem.size()) emu::fail("a wgmma descriptor reaches past shared memory", w);
+    if (a + 16 > emu::block->smem.size()) emu::fail("a wgmma descriptor reaches past shared memory", w);
     return emu::block->smem.data() + a;
 }
 // Whether a lane's registers changed since its last wgmma.fence; those met for the first time are taken to have been ready then.
@@ -156,25 +156,32 @@ void wgmma_m64k16(float (&d)[N / 8][4], const uint32_t* a, uint64_t a_desc, uint
             auto& groups = emu::block->wgmma[wg];
             if (groups.empty()) groups.emplace_back();
             const auto multiply = [=]() mutable {
-                const auto operand = [&](uint64_t desc, int mn, int k, bool mn_major) {
+                const auto eight = [&](uint64_t desc, int mn, int k, bool mn_major, float* out, int step) { // along the contiguous dimension
                     const std::byte* p = through_descriptor(desc, mn, k, mn_major, w);
-                    if ((mn_major ? mn : k) % 8 == 0) emu::smem_access(p, 16, false, "wgmma", w, emu::async, emu::kTensor + wg);
-                    return to_float(E{*reinterpret_cast<const uint16_t*>(p)});
+                    emu::smem_access(p, 16, false, "wgmma", w, emu::async, emu::kTensor + wg);
+                    for (int e = 0; e < 8; ++e) out[e * step] = to_float(E{reinterpret_cast<const uint16_t*>(p)[e]});
                 };
                 float A[64][16], B[16][N];
                 for (int i = 0; i < 64; ++i)
                     for (int k = 0; k < 16; ++k) {
                         const auto [l, e] = M16N8K16::a(i % 16, k);
-                        A[i][k] = a ? half_of<E>(ops[size_t(i / 16 * 32 + l)].a, e) : operand(a_desc, i, k, false);
+                        if (a) A[i][k] = half_of<E>(ops[size_t(i / 16 * 32 + l)].a, e);
+                        else if (k % 8 == 0) eight(a_desc, i, k, false, &A[i][k], 1);
                     }
-                for (int k = 0; k < 16; ++k)
-                    for (int j = 0; j < N; ++j) B[k][j] = operand(b_desc, j, k, BTrans);
-                for (int i = 0; i < 64; ++i)
-                    for (int j = 0; j < N; ++j) {
-                        float s = !Add ? 0.f : chained ? at(i, j) : D[size_t(i * N + j)];
-                        for (int k = 0; k < 16; ++k) s += A[i][k] * B[k][j];
-                        at(i, j) = s;
-                    }
+                if constexpr (BTrans) {
+                    for (int k = 0; k < 16; ++k)
+                        for (int j = 0; j < N; j += 8) eight(b_desc, j, k, true, &B[k][j], 1);
+                } else {
+                    for (int k = 0; k < 16; k += 8)
+                        for (int j = 0; j < N; ++j) eight(b_desc, j, k, false, &B[k][j], N);
+                }
+                for (int i = 0; i < 64; ++i) {
+                    float s[N];
+                    for (int j = 0; j < N; ++j) s[j] = !Add ? 0.f : chained ? at(i, j) : D[size_t(i * N + j)];
+                    for (int k = 0; k < 16; ++k)
+                        for (int j = 0; j < N; ++j) s[j] += A[i][k] * B[k][j];
+                    for (int j = 0; j < N; ++j) at(i, j) = s[j];
+                }
                 --emu::block->in_flight[&ops[0].d[0][0]];
             };
             groups.back().push_back(multiply);
