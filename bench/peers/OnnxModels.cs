@@ -17,22 +17,21 @@ internal sealed record OnnxValue(string Name, OnnxType Type, params long[] Shape
 /// <summary>Models of one node: the two operators of ONNX Runtime that compute attention.</summary>
 internal static class OnnxModels
 {
-    /// <summary>ai.onnx Attention, opset 23: Q [B, Hq, Sq, D], K [B, Hkv, Sk, D], V [B, Hkv, Sk, Dv], O [B, Hq, Sq, Dv].</summary>
+    /// <summary>ai.onnx Attention, opset 23, or 24 where <paramref name="keyLengths"/> are given: Q [B, Hq, Sq, D], K [B, Hkv, Sk, D], V [B, Hkv, Sk, Dv], O [B, Hq, Sq, Dv].</summary>
     /// <param name="q">Queries; likewise <paramref name="k"/>, <paramref name="v"/> and the output <paramref name="o"/>.</param>
     /// <param name="mask">bool (true = takes part) or the dtype of Q (added), broadcast to [B, Hq, Sq, Sk]; null: none.</param>
     /// <param name="causal">Top-left causal.</param>
     /// <param name="scale">Null: 1 / sqrt(D).</param>
     /// <param name="softcap">0 = off. Only without a mask: the operator caps after it adds.</param>
-    public static byte[] Attention(OnnxValue q, OnnxValue k, OnnxValue v, OnnxValue o, OnnxValue? mask = null, bool causal = false, float? scale = null, float softcap = 0)
+    /// <param name="keyLengths">int64 [B]: keys from there on are padding; null: none.</param>
+    public static byte[] Attention(
+        OnnxValue q, OnnxValue k, OnnxValue v, OnnxValue o, OnnxValue? mask = null, bool causal = false, float? scale = null, float softcap = 0, OnnxValue? keyLengths = null)
     {
         OnnxWriter node = new();
-        foreach (OnnxValue input in new[] { q, k, v })
+        OnnxValue?[] inputs = [q, k, v, mask, null, null, keyLengths]; // between them: keys and values of the past
+        foreach (OnnxValue? input in inputs.Take(1 + Array.FindLastIndex(inputs, input => input is not null)))
         {
-            node.Text(1, input.Name);
-        }
-        if (mask is not null)
-        {
-            node.Text(1, mask.Name);
+            node.Text(1, input?.Name ?? ""); // an empty name: that input is not given
         }
         node.Text(2, o.Name);
         node.Text(4, "Attention");
@@ -48,7 +47,7 @@ internal static class OnnxModels
         {
             node.Message(5, Attribute("softcap", softcap));
         }
-        return Model(node, mask is null ? [q, k, v] : [q, k, v, mask], o, ("", 23));
+        return Model(node, [.. inputs.OfType<OnnxValue>()], o, ("", keyLengths is null ? 23 : 24));
     }
 
     /// <summary>com.microsoft MultiHeadAttention: Q [B, Sq, H D], K [B, Sk, H D], V [B, Sk, H Dv], O [B, Sq, H Dv].</summary>

@@ -29,6 +29,9 @@ internal sealed record PeerWay(
         OnnxValue bias = new("bias", OnnxType.Float32, b, 1, s, s), keep = new("keep", OnnxType.Bool, b, 1, s, s);
         yield return new($"{Contrib}, float [B, 1, S, S]", true, (q, k, v, o) => OnnxModels.MultiHeadAttention(q, k, v, o, group.Heads, bias: bias), bias,
             () => OrtValue.CreateTensorValueFromMemory(Dense(lengths, s, 0, float.NegativeInfinity), bias.Shape));
+        OnnxValue n64 = new("lengths", OnnxType.Int64, b);
+        yield return new("Attention-24, lengths [B]", false, (q, k, v, o) => OnnxModels.Attention(q, k, v, o, keyLengths: n64), n64,
+            () => OrtValue.CreateTensorValueFromMemory(Array.ConvertAll(lengths, length => (long)length), n64.Shape));
         // Its mask of one row for all queries, [B, 1, 1, S], it refuses.
         yield return new($"{Standard}, bool [B, 1, S, S]", false, (q, k, v, o) => OnnxModels.Attention(q, k, v, o, keep), keep,
             () => OrtValue.CreateTensorValueFromMemory(Dense(lengths, s, true, false), keep.Shape));

@@ -17,18 +17,23 @@ internal static class BenchCommand
         string suite = OptionValues.Word("--suite", options.Suite, "whisper", [.. Suites.Names.Append("all").Select(name => (name, name))]);
         AttentionDType dtype = OptionValues.Word("--dtype", options.Dtype, AttentionDType.Float32, ("f32", AttentionDType.Float32), ("f16", AttentionDType.Float16), ("bf16", AttentionDType.BFloat16));
         string? sample = FindSample(options.Data);
+        if (options.Output is not null && options.Plot is not null && Path.GetFullPath(options.Output) == Path.GetFullPath(options.Plot))
+        {
+            throw InputException.Of("--plot", options.Plot, "is the file of another output; each needs its own");
+        }
         using OutputFile? output = options.Output is null ? null : OutputFile.Create("--output", options.Output);
         using OutputFile? png = options.Plot is null ? null : OutputFile.Create("--plot", options.Plot);
         using AttentionContext context = OptionValues.Context(options.Device, options.Threads);
 
         List<string> leftOut = [];
-        if (sample is null && suite is "whisper" or "all")
+        bool whisper = suite is "whisper" or "all";
+        if (sample is null && whisper)
         {
             leftOut.Add($"the real sample: no bench/data/{SampleName} beside or above the executable or this folder; --data names its folder");
         }
         List<BenchRow> rows = Measure(context, new Suites(context, dtype, sample), suite, leftOut, stop);
         BenchReport report = new(suite, context.Device.ToString(), context.DeviceName, context.InstructionSet, context.Workers, OptionsName(dtype),
-            Suites.EightClips, Math.Round(Suites.EightClipsShare, 4), rows, leftOut);
+            whisper ? Suites.EightClips : null, whisper ? Math.Round(Suites.EightClipsShare, 4) : null, rows, leftOut);
         string json = Json.Text(report);
         if (options.Json)
         {
@@ -138,7 +143,9 @@ internal static class BenchCommand
             console.WriteLine($"auto takes {string.Join(", ", group.Select(row => row.Auto).Distinct())}; {Refusals(group)}");
             if (stored)
             {
-                console.WriteLine("off by: the largest difference to rows computed beforehand in float64 from the same inputs");
+                // The stored inputs are float16, and so float32 too.
+                string rounded = report.Dtype == OptionsName(AttentionDType.BFloat16) ? "inputs that were not rounded to bf16" : "the same inputs";
+                console.WriteLine($"off by: the largest difference to rows computed beforehand in float64 from {rounded}");
             }
         }
         PrintEightClips(console, report);
@@ -199,6 +206,6 @@ internal static class BenchCommand
     }
 
     private sealed record BenchReport(
-        string Suite, string Device, string Processor, string InstructionSet, int Threads, string Dtype, IReadOnlyList<int> EightClips, double EightClipsShare, IReadOnlyList<BenchRow> Rows,
+        string Suite, string Device, string Processor, string InstructionSet, int Threads, string Dtype, IReadOnlyList<int>? EightClips, double? EightClipsShare, IReadOnlyList<BenchRow> Rows,
         IReadOnlyList<string> LeftOut);
 }

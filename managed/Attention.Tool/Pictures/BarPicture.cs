@@ -40,6 +40,7 @@ internal static class BarPicture
                 heading.LabelBold = true;
                 heading.LabelFontSize = 14;
                 heading.LabelAlignment = Alignment.MiddleLeft;
+                heading.OffsetX = 4; // off the frame
                 position--;
             }
             drawn.Add(new ScottPlot.Bar
@@ -65,6 +66,7 @@ internal static class BarPicture
         plot.Axes.Left.MajorTickStyle.Length = 0;
         plot.Axes.Left.TickLabelStyle.FontSize = 13;
         plot.Axes.Bottom.Label.Text = "time / own unmasked time";
+        plot.Axes.Bottom.TickGenerator = new ScottPlot.TickGenerators.NumericAutomatic { MinimumTickSpacing = 60 };
         plot.Title(title);
         plot.HideGrid();
         double longest = Math.Max(1.05, bars.Count == 0 ? 1 : bars.Max(bar => bar.Ratio));
