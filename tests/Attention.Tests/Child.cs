@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Attention.Tests.Reference;
 
 namespace Attention.Tests;
@@ -20,6 +21,8 @@ internal static class Child
                 return Idle();
             case "exit":
                 return Exit();
+            case "soak":
+                return new Soak(double.Parse(arguments[0], CultureInfo.InvariantCulture), int.Parse(arguments[1], CultureInfo.InvariantCulture)).Run();
             default:
                 Console.Error.WriteLine($"no scenario {scenario}");
                 return 1;

@@ -30,7 +30,7 @@ internal sealed record Outcome(int Code, string Out, string Error)
 /// <summary>Processes that a test starts and waits for.</summary>
 internal static class Processes
 {
-    private const int LimitSeconds = 120;
+    private const int LimitSeconds = 300;
 
     public static Outcome Run(string file, IEnumerable<string> arguments, Dictionary<string, string?>? environment = null)
     {
