@@ -225,7 +225,7 @@ INLINE vec exp2(vec x) {
     p = p * f + 2.40222424e-1f;
     p = p * f + 6.93147004e-1f;
     p = p * f + 1.f; // exactly 1 at 0, so that -127 gives 0
-    return vec(ivec(p) + (ivec(shifted) << 23));
+    return vec(uvec(p) + (uvec(shifted) << 23));
 }
 INLINE float exp2(float x) { return exp2(set1(x))[0]; }
 
