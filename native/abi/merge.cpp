@@ -35,8 +35,8 @@ attn_status attn_merge(attn_context context, const attn_array* o1, const attn_ar
                        const attn_array* lse) {
     return guarded([&] {
         const auto c = get<Context>(context, "context");
-        if (!lse1 || !lse2) fail(ATTN_INVALID_ARGUMENT, "%s is null; both partial results need their log-sum-exp", lse1 ? "lse2" : "lse1");
         if (c->gpu) fail(ATTN_NOT_SUPPORTED, "context is on cuda:%d; merging two results is not built for a GPU yet, only for the cpu", c->gpu->ordinal);
+        if (!lse1 || !lse2) fail(ATTN_INVALID_ARGUMENT, "%s is null; both partial results need their log-sum-exp", lse1 ? "lse2" : "lse1");
         const Side a = side(*c, o1, lse1, "o1", "lse1", nullptr), b = side(*c, o2, lse2, "o2", "lse2", &a), out = side(*c, o, lse, "o", "lse", &a);
         for (int d = 0; d < 4; ++d)
             if (out.O.shape[d] > 1 && out.O.stride[d] == 0) fail(ATTN_INVALID_ARGUMENT, "o.strides[%d] is 0; an output's elements may not overlap", d);

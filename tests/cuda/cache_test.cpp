@@ -1,0 +1,256 @@
+// cache_test.cpp — kernels compiled once and kept: by the process, on disk, across processes; damaged and foreign entries; the bound. Every case is a process
+// of its own, because a process reads its environment once.
+#include <dirent.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "cuda/cache.hpp"
+#include "gpu.hpp"
+
+namespace {
+
+using namespace gpu;
+
+attn_problem problem(int head_dim = 64, int dtype = ATTN_FLOAT16) {
+    attn_problem p{};
+    p.size = sizeof p, p.dtype = dtype, p.batch = 1, p.query_heads = p.key_heads = 1, p.queries = p.keys = 64, p.head_dim = p.value_dim = head_dim;
+    return p;
+}
+
+// A folder that goes with the test.
+class Folder {
+public:
+    Folder() {
+        char name[] = "/tmp/attention-cache-XXXXXX";
+        path_ = mkdtemp(name);
+    }
+    ~Folder() {
+        for (const std::string& f : files()) unlink((path_ + "/" + f).c_str());
+        rmdir(path_.c_str());
+    }
+    std::vector<std::string> files() const {
+        std::vector<std::string> all;
+        DIR* d = opendir(path_.c_str());
+        while (const dirent* e = readdir(d))
+            if (e->d_name[0] != '.') all.push_back(e->d_name);
+        closedir(d);
+        std::sort(all.begin(), all.end());
+        return all;
+    }
+    const std::string& path() const { return path_; }
+
+private:
+    std::string path_;
+};
+
+using Environment = std::vector<std::pair<std::string, std::string>>;
+pid_t start(const Environment& environment, const std::vector<std::string>& arguments) {
+    const pid_t pid = fork();
+    if (pid) return pid;
+    for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
+    std::vector<char*> argv{const_cast<char*>("cuda_tests"), const_cast<char*>("--child")};
+    for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+    argv.push_back(nullptr);
+    execv("/proc/self/exe", argv.data());
+    _exit(127);
+}
+int ended(pid_t pid) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+// What child() does with these arguments: 0, or it failed.
+int run(const Environment& environment, const std::vector<std::string>& arguments) { return ended(start(environment, arguments)); }
+
+std::string text_of(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::stringstream s;
+    s << file.rdbuf();
+    return s.str();
+}
+void write(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+
+class Cache : public ::testing::Test {
+protected:
+    Folder folder, logs;
+    std::string log = logs.path() + "/compiled";
+    Environment environment{{"ATTENTION_CACHE", folder.path()}, {"FAKE_NVRTC_LOG", log}};
+    int compiled() const {
+        const std::string text = text_of(log);
+        return int(std::count(text.begin(), text.end(), '\n'));
+    }
+};
+
+TEST_F(Cache, ColdThenWarm) {
+    EXPECT_EQ(run(environment, {"warmup", "compiled=1", "disk=0"}), 0);
+    EXPECT_EQ(folder.files().size(), 1u);
+    EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=1"}), 0);
+    EXPECT_EQ(compiled(), 1);
+}
+
+TEST_F(Cache, IsByArchitectureVersionAndKernel) {
+    EXPECT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
+    auto other = environment;
+    other.push_back({"FAKE_CUDA_ARCHS", "90,86"});
+    EXPECT_EQ(run(other, {"warmup", "compiled=1"}), 0);
+    other.back() = {"FAKE_NVRTC_VERSION", "13000"};
+    EXPECT_EQ(run(other, {"warmup", "compiled=1"}), 0);
+    EXPECT_EQ(run(environment, {"warmup-128", "compiled=1"}), 0);
+    EXPECT_EQ(run(environment, {"warmup-128", "compiled=0"}), 0);
+    EXPECT_EQ(folder.files().size(), 4u);
+}
+
+TEST_F(Cache, DamagedAndForeignEntriesAreCompiledAgain) {
+    ASSERT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
+    ASSERT_EQ(folder.files().size(), 1u);
+    const std::string path = folder.path() + "/" + folder.files()[0], whole = text_of(path);
+    std::string flipped = whole, foreign = whole;
+    flipped[whole.size() / 2 + 40] ^= 1;
+    foreign.replace(whole.find("fp16"), 4, "bf16"); // another kernel's, under this one's name
+    for (const std::string& text :
+         {std::string(), whole.substr(0, 30), whole.substr(0, whole.size() - 1), whole + "x", flipped, foreign, std::string(5000, 'x')}) {
+        write(path, text);
+        EXPECT_EQ(run(environment, {"warmup", "compiled=1", "disk=0"}), 0);
+        EXPECT_EQ(text_of(path), whole) << "what was damaged is whole again";
+    }
+}
+
+TEST_F(Cache, AnImageThatTheDriverRefusesIsCompiledAgain) {
+    ASSERT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
+    EXPECT_EQ(run(environment, {"refused", "compiled=1", "disk=1"}), 0);
+    EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=1"}), 0);
+}
+
+TEST_F(Cache, ProcessesTogether) {
+    environment.push_back({"FAKE_NVRTC_MS", "50"});
+    std::vector<pid_t> all;
+    for (int i = 0; i < 4; ++i) all.push_back(start(environment, {"warmup"}));
+    for (const pid_t pid : all) EXPECT_EQ(ended(pid), 0);
+    EXPECT_EQ(folder.files().size(), 1u) << "nothing unfinished is left";
+    EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=1"}), 0);
+}
+
+TEST_F(Cache, OffAndWithoutAFolderToWrite) {
+    for (const char* where : {"off", "/proc/no/such/folder"}) {
+        environment[0].second = where;
+        EXPECT_EQ(run(environment, {"warmup", "compiled=1", "disk=0"}), 0);
+    }
+}
+
+TEST_F(Cache, LiesWhereTheDesktopSaysIt) {
+    environment[0] = {"ATTENTION_CACHE", ""};
+    environment.push_back({"XDG_CACHE_HOME", folder.path()});
+    EXPECT_EQ(run(environment, {"folder", folder.path() + "/attention/kernels"}), 0);
+    environment.back() = {"XDG_CACHE_HOME", ""};
+    environment.push_back({"HOME", folder.path()});
+    EXPECT_EQ(run(environment, {"folder", folder.path() + "/.cache/attention/kernels"}), 0);
+}
+
+TEST(CacheBound, TheOldestGo) {
+    const Folder folder;
+    const attn::cuda::DiskCache cache(folder.path(), 50000);
+    const attn::cuda::Image image{"name", std::string(20000, 'x')};
+    const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(15)); };
+    for (const char* key : {"a", "b"}) cache.put(key, image), pause();
+    EXPECT_TRUE(cache.find("a")); // used: now b is the oldest
+    pause();
+    cache.put("c", image);
+    EXPECT_EQ(folder.files().size(), 2u);
+    EXPECT_TRUE(cache.find("a"));
+    EXPECT_FALSE(cache.find("b"));
+    EXPECT_EQ(cache.find("c")->code, image.code);
+    cache.put("large", {"name", std::string(90000, 'x')}); // alone it is above the bound: it stays, everything else goes
+    EXPECT_EQ(folder.files().size(), 1u);
+    cache.drop("large");
+    EXPECT_TRUE(folder.files().empty());
+}
+
+TEST_F(Cache, AGpuNewerThanNvrtcGetsPtx) {
+    environment.push_back({"FAKE_CUDA_ARCHS", "90,120"});
+    environment.push_back({"FAKE_NVRTC_ARCHS", "60,80,90,130"});
+    EXPECT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
+    EXPECT_NE(text_of(log).find("compute_90 flash_sm80"), std::string::npos) << text_of(log);
+}
+
+TEST_F(Cache, OneCompilationForManyThreads) {
+    environment.push_back({"FAKE_NVRTC_MS", "100"});
+    EXPECT_EQ(run(environment, {"threads", "compiled=1", "disk=0"}), 0);
+    EXPECT_EQ(compiled(), 1);
+}
+
+TEST_F(Cache, WhatNvrtcSays) {
+    environment.push_back({"FAKE_NVRTC_FAILS", "line 7: no such thing"});
+    EXPECT_EQ(run(environment, {"fails", "line 7: no such thing", "flash_sm80.d64.fp16.rule.scaled"}), 0);
+}
+
+TEST_F(Cache, WithoutNvrtcOrDriverThereIsNoDevice) {
+    environment.push_back({"ATTENTION_NVRTC", "/no/such/file"});
+    EXPECT_EQ(run(environment, {"absent", "no NVRTC", "ATTENTION_NVRTC"}), 0);
+    environment.back() = {"ATTENTION_CUDA", "/no/such/file"};
+    EXPECT_EQ(run(environment, {"absent", "no CUDA driver", "/no/such/file"}), 0);
+    environment.back() = {"ATTENTION_CUDA", FAKE_NVRTC}; // a library, but not this one
+    EXPECT_EQ(run(environment, {"absent", "no CUDA driver", "cuInit"}), 0);
+}
+
+} // namespace
+
+// A process that warms up a plan, or what its first argument says; the others are what must come of it. Exit 0: it did.
+int child(int argc, char** argv) {
+    const std::vector<std::string> arguments(argv, argv + argc);
+    const std::string& what = arguments.at(0);
+    const auto wrong = [](const std::string& text) {
+        std::fprintf(stderr, "child: %s (%s)\n", text.c_str(), attn_last_error());
+        return 1;
+    };
+    if (what == "folder") {
+        attn_cuda_info info{};
+        info.size = sizeof info;
+        if (attn_cuda_describe(&info) || info.cache_folder != arguments[1]) return wrong(std::string("the folder is ") + info.cache_folder);
+        return 0;
+    }
+    if (what == "absent") {
+        int32_t count = -1;
+        const char* why = "";
+        attn_context none = nullptr;
+        attn_context_options options{};
+        options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA;
+        if (attn_device_count(ATTN_DEVICE_CUDA, &count, &why) || count != 0) return wrong("there is a device");
+        for (size_t i = 1; i < arguments.size(); ++i)
+            if (std::string(why).find(arguments[i]) == std::string::npos) return wrong(arguments[i] + " is not in: " + why);
+        if (attn_context_create(&options, &none) != ATTN_NO_DEVICE || std::string(attn_last_error()) != why) return wrong("a context on no device");
+        attn_context cpu = nullptr;
+        return attn_context_create(nullptr, &cpu) ? wrong("the CPU needs no CUDA") : 0;
+    }
+    const Context context = gpu::context();
+    const Plan p = plan(context, problem(what == "warmup-128" ? 128 : 64), ATTN_BACKEND_FLASH);
+    if (what == "fails") {
+        if (attn_plan_warmup(p) == ATTN_OK) return wrong("it compiled");
+        for (size_t i = 1; i < arguments.size(); ++i)
+            if (std::string(attn_last_error()).find(arguments[i]) == std::string::npos) return wrong(arguments[i] + " is not said");
+        return 0;
+    }
+    if (what == "refused") FAKE(fake_cuda_fail)("cuModuleLoadData", 200, 0);
+    if (what == "threads") {
+        std::vector<std::thread> threads;
+        std::atomic<int> failures{0};
+        for (int i = 0; i < 8; ++i) threads.emplace_back([&] { failures += attn_plan_warmup(p) != ATTN_OK; });
+        for (std::thread& t : threads) t.join();
+        if (failures) return wrong("a warm-up failed");
+    } else if (attn_plan_warmup(p)) {
+        return wrong("warm-up");
+    }
+    const attn_counters c = counters();
+    for (size_t i = 1; i < arguments.size(); ++i) {
+        const std::string met = arguments[i][0] == 'c' ? "compiled=" + std::to_string(c.kernels_compiled) : "disk=" + std::to_string(c.kernels_from_disk);
+        if (met != arguments[i]) return wrong(met + " instead of " + arguments[i]);
+    }
+    return 0;
+}

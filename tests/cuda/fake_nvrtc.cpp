@@ -1,0 +1,92 @@
+// fake_nvrtc.cpp — an NVRTC that compiles nothing: its image says which kernel it is. FAKE_NVRTC_LOG names a file that gets a line for each compilation;
+// FAKE_NVRTC_MS says how long one takes; FAKE_NVRTC_VERSION and FAKE_NVRTC_ARCHS ("75,80,90") what it is; FAKE_NVRTC_FAILS makes it fail with that text.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+struct Program {
+    std::string source, expression, lowered, image, log;
+    std::map<std::string, std::string> headers;
+};
+std::string variable(const char* name, const char* otherwise) {
+    const char* value = std::getenv(name);
+    return value ? value : otherwise;
+}
+std::vector<int> architectures() {
+    std::vector<int> all;
+    const std::string given = variable("FAKE_NVRTC_ARCHS", "60,75,80,86,89,90");
+    for (const char* at = given.c_str(); *at;) {
+        char* end;
+        all.push_back(int(std::strtol(at, &end, 10)));
+        at = *end ? end + 1 : end;
+    }
+    return all;
+}
+// Every file that is included must have been given.
+bool includes_are_there(const Program& p, const std::string& text, std::string& missing, int depth = 0) {
+    for (size_t at = text.find("#include \""); at != std::string::npos; at = text.find("#include \"", at + 1)) {
+        const size_t begin = at + 10, end = text.find('"', begin);
+        const std::string name = text.substr(begin, end - begin);
+        if (name == "emulator.hpp") continue; // g++'s branch
+        const auto found = p.headers.find(name);
+        if (found == p.headers.end() || depth > 20) return missing = name, false;
+        if (!includes_are_there(p, found->second, missing, depth + 1)) return false;
+    }
+    return true;
+}
+
+} // namespace
+
+extern "C" {
+int nvrtcVersion(int* major, int* minor) {
+    const int version = std::atoi(variable("FAKE_NVRTC_VERSION", "12040").c_str());
+    return *major = version / 1000, *minor = version % 1000 / 10, 0;
+}
+int nvrtcCreateProgram(void** program, const char* source, const char*, int count, const char* const* texts, const char* const* names) {
+    auto* p = new Program;
+    p->source = source;
+    for (int i = 0; i < count; ++i) p->headers[names[i]] = texts[i];
+    return *program = p, 0;
+}
+int nvrtcDestroyProgram(void** program) { return delete static_cast<Program*>(*program), *program = nullptr, 0; }
+int nvrtcAddNameExpression(void* program, const char* expression) { return static_cast<Program*>(program)->expression = expression, 0; }
+int nvrtcCompileProgram(void* program, int count, const char* const* options) {
+    auto& p = *static_cast<Program*>(program);
+    std::string target, missing;
+    for (int i = 0; i < count; ++i)
+        if (!std::strncmp(options[i], "--gpu-architecture=", 19)) target = options[i] + 19;
+    if (!includes_are_there(p, p.source, missing)) return p.log = "no file " + missing, 6;
+    if (const std::string text = variable("FAKE_NVRTC_FAILS", ""); !text.empty()) return p.log = text, 6;
+    std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(variable("FAKE_NVRTC_MS", "0").c_str())));
+    p.lowered = "lowered " + p.expression;
+    p.image = (target[0] == 's' ? "fake cubin " : "fake ptx ") + target + "\n" + p.lowered + "\n" + p.expression;
+    if (const std::string log = variable("FAKE_NVRTC_LOG", ""); !log.empty()) {
+        const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+        const std::string line = target + " " + p.expression + "\n";
+        if (write(file, line.data(), line.size()) < 0) return 1;
+        close(file);
+    }
+    return 0;
+}
+int nvrtcGetProgramLogSize(void* program, size_t* size) { return *size = static_cast<Program*>(program)->log.size() + 1, 0; }
+int nvrtcGetProgramLog(void* program, char* to) { return std::strcpy(to, static_cast<Program*>(program)->log.c_str()), 0; }
+int nvrtcGetPTXSize(void* program, size_t* size) { return *size = static_cast<Program*>(program)->image.size() + 1, 0; }
+int nvrtcGetPTX(void* program, char* to) { return std::strcpy(to, static_cast<Program*>(program)->image.c_str()), 0; }
+int nvrtcGetCUBINSize(void* program, size_t* size) { return nvrtcGetPTXSize(program, size); }
+int nvrtcGetCUBIN(void* program, char* to) { return nvrtcGetPTX(program, to); }
+int nvrtcGetLoweredName(void* program, const char*, const char** name) { return *name = static_cast<Program*>(program)->lowered.c_str(), 0; }
+int nvrtcGetNumSupportedArchs(int* count) { return *count = int(architectures().size()), 0; }
+int nvrtcGetSupportedArchs(int* list) {
+    const auto all = architectures();
+    return std::memcpy(list, all.data(), all.size() * sizeof(int)), 0;
+}
+}
