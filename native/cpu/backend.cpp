@@ -45,13 +45,9 @@ void run_decode(const Call& call, const Kernels& kernels, Pool& pool) {
 
 void run_flash(const Call& call, const Kernels& kernels, Pool& pool) {
     const Problem& p = *call.problem;
-    const FlashShape shape(p, pool.workers());
-    const int64_t blocks = shape.blocks(p);
-    const auto block = [&](int place, int64_t item) {
-        const int64_t head = item / blocks, last_first = blocks - 1 - item % blocks; // under a causal mask the last blocks are the longest
-        kernels.flash(call, shape, pool.scratch(place), head / p.Hq, head % p.Hq, last_first);
-    };
-    parallel(pool, p.B * p.Hq * blocks, 1, block, call.cancel);
+    const FlashShape shape(p, pool.workers(), processor());
+    const auto block = [&](int place, int64_t item) { kernels.flash(call, shape, pool.scratch(place), item); };
+    parallel(pool, shape.items(p), 1, block, call.cancel);
 }
 
 std::string sentence(const char* what, int64_t met, const char* allowed, int64_t limit, const char* why) {

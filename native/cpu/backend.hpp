@@ -15,6 +15,13 @@ const char* name_of(InstructionSet isa);
 bool supports(InstructionSet isa); // this machine, and this build
 InstructionSet best_instruction_set();
 
+// What of this machine tuning depends on.
+struct Processor {
+    int64_t l2_bytes;  // of a core
+    bool shared_ports; // sums, maxima and scaling by powers of two take the FMA's ports, and take no longer: Intel's cores with AVX-512
+};
+const Processor& processor();
+
 Refusals refusals(const Problem& problem, Backend backend);                                    // empty: it would take it
 KernelChoice choose(const Problem& problem, Backend backend, InstructionSet isa, int workers); // of a problem it takes
 

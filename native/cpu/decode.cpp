@@ -11,11 +11,12 @@ namespace {
 constexpr int kMostRows = int(DecodeShape::kRows), kMaxDim = FlashShape::kMaxDim;
 constexpr int kTile = 8;                     // rows that pass over keys together
 constexpr int kSums = kWidth == 16 ? 16 : 8; // accumulators: registers, less what is loaded
-constexpr int kStep = 8;                     // keys that pass by between requests for what comes
-constexpr int kAhead = 16;                   // how many keys ahead: the hardware follows a stream, but not into the next page
+constexpr int kStep = 16;                    // keys that are scored in one call
+constexpr int kAhead = 16;                   // how many keys ahead what comes is asked for, a line beside each that is used: in bursts it would not overlap
 constexpr int kChunk = int(DecodeShape::kChunk), kCells = kChunk / kCell;
 template <int R>
-constexpr int kAtOnce = kSums / R < 4 ? kSums / R : 4; // keys scored side by side: enough sums in flight
+constexpr int kAtOnce = kSums / R; // keys scored side by side
+static_assert(kStep % kSums == 0 && kCell % kStep == 0 && kSums % kWidth == 0);
 
 struct Scratch {
     float Q[kMostRows][kMaxDim];
@@ -117,7 +118,6 @@ private:
             if (!(some[c] = look(c, key / kCell))) continue;
             const int n = int(smaller(kCell, rule.keys - key));
             for (int k = 0; k < n; k += kStep) {
-                fetch(K, key + k + kAhead, p.D);
                 for (int r = 0; r < rows;) r += over_rows(r, [&](auto R, int row) { score<R()>(row, key + k, c * kCell + k, int(smaller(kStep, n - k))); });
             }
         }
@@ -128,9 +128,8 @@ private:
             for (int r = 0; r < rows; ++r) every &= s.word[c][r] != 0;
             const int64_t key = k0 + c * kCell;
             const int n = int(smaller(kCell, rule.keys - key));
-            for (int k = 0; k < n; k += 2 * kStep) {
-                const int at = c * kCell + k, count = int(smaller(2 * kStep, n - k));
-                fetch(V, key + k + kAhead, p.Dv), fetch(V, key + k + kAhead + kStep, p.Dv);
+            for (int k = 0; k < n; k += kStep) {
+                const int at = c * kCell + k, count = int(smaller(kStep, n - k));
                 if (every)
                     for (int r = 0; r < rows;) r += over_rows(r, [&](auto R, int row) { add_values<R()>(row, key + k, at, count); });
                 else
@@ -152,9 +151,9 @@ private:
         }
         return any;
     }
-    void fetch(const Heads<const T>& X, int64_t key, int64_t columns) const {
-        const T* row = X.row(b, hkv, key);
-        for (int64_t j = 0; j < smaller(kStep, rule.keys - key); ++j, row += X.stride.row) prefetch(row, columns * int64_t(sizeof(T)));
+    // The line in which element d of a row begins; the row may be past the last.
+    INLINE static void ask(const T* row, int64_t d) {
+        if (d * int64_t(sizeof(T)) % 64 == 0) __builtin_prefetch(row + d, 0, 3);
     }
     // Calls f for as many rows as make a tile; how many that were.
     template <int R = kTile, class F>
@@ -171,22 +170,23 @@ private:
         const T* keys = K.row(b, hkv, first);
         const int64_t stride = p.k.row;
         for (int k = 0; k < n; k += kKeys) {
-            vec S[kKeys][R] = {};
+            vec S[kSums] = {}; // of row r and key j at r * kKeys + j
             const T* key[kKeys];
             UNROLL
             for (int j = 0; j < kKeys; ++j) key[j] = keys + smaller(k + j, n - 1) * stride;
             UNROLL
             for (int j = 0; j < kKeys; ++j) // key by key: the hardware's prefetcher wants one stream
                 for (int64_t d = 0; d < p.D; d += kWidth) {
+                    if (row == 0) ask(key[j] + kAhead * stride, d);
                     const vec x = load(key[j] + d, p.D - d);
                     UNROLL
-                    for (int r = 0; r < R; ++r) S[j][r] = fma(x, load(s.Q[row + r] + d), S[j][r]);
+                    for (int r = 0; r < R; ++r) S[r * kKeys + j] = fma(x, load(s.Q[row + r] + d), S[r * kKeys + j]);
                 }
+            float out[kSums];
             UNROLL
-            for (int j = 0; j < kKeys; ++j) {
-                UNROLL
-                for (int r = 0; r < R; ++r) s.S[row + r][at + k + j] = sum(S[j][r]);
-            }
+            for (int i = 0; i < kSums; i += kWidth) store(out + i, sums(S + i));
+            UNROLL
+            for (int r = 0; r < R; ++r) std::memcpy(s.S[row + r] + at + k, out + r * kKeys, sizeof(float) * kKeys);
         }
     }
     // S becomes P. A cell in which every score is -inf counts as not seen.
@@ -241,7 +241,14 @@ private:
                 UNROLL
                 for (int j = 0; j < N; ++j) O.x[r][j] = load(s.chunk[row + r] + d + j * kWidth);
             }
-            multiply(O, s.S[row] + k, kChunk, V.row(b, hkv, key) + d, p.v.row, n);
+            const T* values = V.row(b, hkv, key);
+            const int64_t stride = p.v.row;
+            multiply(
+                O, s.S[row] + k, kChunk, values + d, stride, n, [=](int64_t j) __attribute__((always_inline)) {
+                    if (row != 0) return;
+                    UNROLL
+                    for (int column = 0; column < N; ++column) ask(values + (j + kAhead) * stride, d + column * kWidth);
+                });
             UNROLL
             for (int r = 0; r < R; ++r) {
                 UNROLL

@@ -33,23 +33,36 @@ struct Panel {
 
 enum class Scores { plain, biased, general }; // without terms, with a float32 bias alone, with any terms
 
+// What would be denormal is zero: exponentials of far scores, and products with them, would each take an assist of the processor.
+class FlushedToZero {
+public:
+    FlushedToZero() { _mm_setcsr(saved_ | _MM_FLUSH_ZERO_ON); }
+    ~FlushedToZero() { _mm_setcsr(saved_); }
+
+private:
+    const unsigned saved_ = _mm_getcsr();
+};
+
 class Block {
 public:
-    Block(const Call& c, const FlashShape& s, unsigned char* scratch, int64_t batch, int64_t head, int64_t block)
+    Block(const Call& c, const FlashShape& s, unsigned char* scratch, int64_t work_item)
         : call(c),
           p(*c.problem),
-          b(batch),
-          h(head),
-          rule(c.mask.rule(batch)),
           shape(s),
-          q0(block * shape.rows),
+          item(work_item),
+          blocks(s.blocks(p)),
+          b(item / blocks / p.Hq),
+          h(item / blocks % p.Hq),
+          rule(c.mask.rule(b)),
+          q0((blocks - 1 - item % blocks) * shape.rows), // under a causal mask the last blocks are the longest
+
           all(int(smaller(shape.rows, p.Sq - q0))),
           rows(int(larger(0, smaller(all, rule.queries - q0)))),
           D(p.D),
           Dv((p.Dv + kWidth - 1) / kWidth * kWidth),
           with_terms(Terms::any(c)),
-          terms(c, rule, batch, head),
-          mask(c.mask, rule, batch) {
+          terms(c, rule, b, h),
+          mask(c.mask, rule, b) {
         float* at = reinterpret_cast<float*>(scratch);
         const auto take = [&](int64_t n) { return at += n, at - n; };
         sQ = take(shape.rows * D), sO = take(shape.rows * Dv), sK = take(shape.keys * D), sV = take(shape.keys * Dv);
@@ -140,7 +153,7 @@ private:
         float alpha[kRows + kWidth];
         scores<R, kScores == Scores::biased>(row, top);
         if constexpr (kScores == Scores::general) add_terms(row, R, top);
-        const bool moved = softmax<R, kTerms>(row, top, alpha);
+        const bool moved = shape.scale ? softmax<R, kTerms, Exp2::by_scale>(row, top, alpha) : softmax<R, kTerms, Exp2::by_bits>(row, top, alpha);
         int64_t d = 0;
         for (; d + kPanel <= Dv; d += kPanel) add_values<R, kVecs>(row, d, moved, alpha);
         for (; d < Dv; d += kWidth) add_values<R, 1>(row, d, moved, alpha);
@@ -178,8 +191,8 @@ private:
         UNROLL
         for (int i = 0; i < R; ++i) {
             const float* bias = terms.bias_row(query + i) + key;
-            __builtin_prefetch(bias, 0, 3), __builtin_prefetch(bias + kPanel - 1, 0, 3);
-            __builtin_prefetch(bias + R * terms.row, 0, 2), __builtin_prefetch(bias + R * terms.row + kPanel - 1, 0, 2);
+            __builtin_prefetch(bias + 16, 0, 3), __builtin_prefetch(bias + 32, 0, 3); // its own line came with the panel before
+            __builtin_prefetch(bias + R * terms.row + 16, 0, 2), __builtin_prefetch(bias + R * terms.row + 32, 0, 2);
         }
     }
     template <int R>
@@ -218,7 +231,7 @@ private:
             largest[i] = top;
         }
     }
-    template <int R, bool kTerms>
+    template <int R, bool kTerms, Exp2 kExp2>
     [[gnu::noinline]] bool softmax(int row, const vec* top, float* alpha) {
         constexpr float unit = kTerms ? kLog2e : 1;
         float base[R];
@@ -229,17 +242,23 @@ private:
             alpha[i] = (before - base[i]) * unit;
             sm[row + i] = m;
         }
-        for (int i = 0; i < R; i += kWidth) store(alpha + i, exp2(load(alpha + i)));
+        for (int i = 0; i < R; i += kWidth) store(alpha + i, exp2<kExp2>(load(alpha + i)));
         bool moved = false;
         for (int i = 0; i < R; ++i) {
             float *P = sS + i * kMaxKeys, *l = sl + (row + i) * kWidth;
             vec sum = load(l) * alpha[i];
             pin(sum); // the same bits whatever the loop becomes
-            _Pragma("GCC unroll 4") for (int j = 0; j < panel_count * kPanel; j += kWidth) {
-                const vec e = exp2((load(P + j) - base[i]) * unit);
-                sum += e;
-                store(P + j, e);
-            }
+            const float shift = base[i] * unit;
+            const auto weigh = [&](auto power) __attribute__((always_inline)) {
+                _Pragma("GCC unroll 4") for (int j = 0; j < panel_count * kPanel; j += kWidth) {
+                    const vec e = exp2<kExp2>(power(load(P + j)));
+                    sum += e;
+                    store(P + j, e);
+                }
+            };
+            if constexpr (!kTerms) weigh([&](vec x) __attribute__((always_inline)) { return x - base[i]; });
+            else if (std::isfinite(shift)) weigh([&](vec x) __attribute__((always_inline)) { return fma(x, set1(unit), set1(-shift)); });
+            else weigh([&](vec x) __attribute__((always_inline)) { return (x - base[i]) * unit; }); // a bias near the largest numbers
             store(l, sum);
             moved |= alpha[i] != 1;
         }
@@ -333,16 +352,24 @@ private:
         }
         product = zero;
     }
-    // Each strip brings its share of the next step's keys into L2, and the next strip's bias.
+    // Each strip brings its share of the next step's keys into L2, and the next strip's bias. The last step brings the first keys of the item that this worker
+    // will likely take next, and its queries.
     void fetch_ahead(int64_t k0, Range seen, int row, int count) const {
         if (with_terms && !terms.only_bias())
             for (int i = row + count; i < smaller(rows, row + 2 * count); ++i) terms.fetch(q0 + i, k0, shape.keys);
-        const int64_t next = k0 + shape.keys < seen.end ? k0 + shape.keys : seen.begin, hkv = h / p.group(), size = size_of(p.dtype);
-        const auto *K = static_cast<const char*>(call.K), *V = static_cast<const char*>(call.V);
-        for (int64_t k = next + row * shape.keys / rows; k < smaller(seen.end, next + (row + count) * shape.keys / rows); ++k) {
-            prefetch(K + (b * p.k.batch + hkv * p.k.head + k * p.k.row) * size, D * size);
-            prefetch(V + (b * p.v.batch + hkv * p.v.head + k * p.v.row) * size, p.Dv * size);
-        }
+        const bool last = k0 + shape.keys >= seen.end;
+        const int64_t next = last ? item + shape.stride : item, head = next / blocks;
+        if (head >= p.B * p.Hq) return;
+        const int64_t batch = head / p.Hq, hkv = head % p.Hq / p.group(), key = last ? 0 : k0 + shape.keys, end = last ? p.Sk : seen.end;
+        const auto fetch = [&](const void* data, const Strides& s, int64_t h0, int64_t begin, int64_t stop, int64_t columns) {
+            const char* at = static_cast<const char*>(data) + (batch * s.batch + h0 * s.head + begin * s.row) * size_of(p.dtype);
+            for (int64_t i = begin; i < stop; ++i, at += s.row * size_of(p.dtype)) prefetch(at, columns * size_of(p.dtype));
+        };
+        const int64_t begin = key + row * shape.keys / rows, stop = smaller(end, key + (row + count) * shape.keys / rows);
+        fetch(call.K, p.k, hkv, begin, stop, p.D), fetch(call.V, p.v, hkv, begin, stop, p.Dv);
+        if (!last) return;
+        const int64_t query = (blocks - 1 - next % blocks) * shape.rows + row;
+        fetch(call.Q, p.q, head % p.Hq, query, smaller(p.Sq, query + count), p.D);
     }
     template <class T>
     void store_rows() {
@@ -362,9 +389,9 @@ private:
 
     const Call& call;
     const Problem& p;
-    const int64_t b, h;
-    const Rule rule;
     const FlashShape& shape;
+    const int64_t item, blocks, b, h;
+    const Rule rule;
     const int64_t q0;
     const int all, rows; // rows: of all, those within the query length
     const int64_t D, Dv; // Dv: in whole vectors
@@ -383,7 +410,7 @@ private:
 
 // The tuning table fits, at any D and Dv.
 constexpr int64_t scratch_bytes(int64_t width) {
-    const int64_t rows = FlashShape::rows_of(width), keys = FlashShape::keys_of(width);
+    const int64_t rows = FlashShape::rows_of(width, FlashShape::kMostL2), keys = FlashShape::keys_of(width);
     return ((rows + keys) * (width + kWidth) + kRows * kMaxKeys + rows * (kWidth + 1)) * 4 + rows / kCell * kMaxKeyCells * kCell * 8;
 }
 static_assert([] {
@@ -394,8 +421,9 @@ static_assert([] {
 
 } // namespace
 
-void flash(const Call& call, const FlashShape& shape, unsigned char* scratch, int64_t b, int64_t h, int64_t block) {
-    Block work(call, shape, scratch, b, h, block);
+void flash(const Call& call, const FlashShape& shape, unsigned char* scratch, int64_t item) {
+    const FlushedToZero scope;
+    Block work(call, shape, scratch, item);
     switch (call.problem->dtype) {
         case DType::f16: return work.attend<half>();
         case DType::bf16: return work.attend<bfloat>();

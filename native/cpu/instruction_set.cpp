@@ -1,4 +1,7 @@
-// instruction_set.cpp — which of the compiled-in instruction sets this machine has. What each needs is what native/CMakeLists.txt compiles it for.
+// instruction_set.cpp — which of the compiled-in instruction sets this machine has, and what else of it matters. What each set needs is what
+// native/CMakeLists.txt compiles it for.
+#include <unistd.h>
+
 #include "backend.hpp"
 
 namespace attn::cpu {
@@ -18,6 +21,15 @@ InstructionSet best_instruction_set() {
     for (const InstructionSet isa : {InstructionSet::avx512, InstructionSet::avx2})
         if (supports(isa)) return isa;
     return InstructionSet::generic;
+}
+
+const Processor& processor() {
+    static const Processor here = [] {
+        __builtin_cpu_init();
+        const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+        return Processor{l2 > 0 ? l2 : 1 << 20, __builtin_cpu_is("intel") != 0};
+    }();
+    return here;
 }
 
 } // namespace attn::cpu

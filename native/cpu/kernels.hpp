@@ -10,21 +10,26 @@ namespace attn::cpu {
 uint64_t naive_workspace(const Problem& problem, int workers); // the scores of a head for each worker
 void naive(const Call& call, Pool& pool);
 
-// What flash keeps of a problem while keys pass by: the tuning table. Scratch fits in 2 MB, and what a step touches in three quarters of a 1 MB L2.
+// What flash keeps of a problem while keys pass by: the tuning table. Scratch fits in 2 MB, and what a step touches in three quarters of L2.
 struct FlashShape {
-    static constexpr int kMaxDim = 512, kMaxRows = 768, kMaxCells = kMaxRows / kCell, kMaxKeys = 256;
+    static constexpr int64_t kMostL2 = 2 << 20; // that makes a difference
+    static constexpr int kMaxDim = 512, kMaxRows = 1536, kMaxCells = kMaxRows / kCell, kMaxKeys = 256;
     int64_t rows, keys; // queries of a work item, keys of a step: multiples of 64; bits depend on keys, and keys on D and Dv alone
+    bool scale;         // exponentials by scaling, not by bits
+    int stride;         // a worker's next item is likely so many on
 
-    FlashShape(const Problem& p, int workers) : rows(rows_of(p.D + p.Dv)), keys(keys_of(p.D + p.Dv)) {
+    FlashShape(const Problem& p, int workers, const Processor& cpu)
+        : rows(rows_of(p.D + p.Dv, smaller(cpu.l2_bytes, kMostL2))), keys(keys_of(p.D + p.Dv)), scale(cpu.shared_ports), stride(workers) {
         const int64_t heads = p.B * p.Hq, wanted = 8 * int64_t(workers); // items, so that workers end together
         while (rows > 2 * kCell && heads * ((p.Sq + rows - 1) / rows) < wanted) rows -= kCell;
         rows = cells_of((p.Sq + blocks(p) - 1) / blocks(p)) * kCell; // blocks of one size
     }
     int64_t blocks(const Problem& p) const { return (p.Sq + rows - 1) / rows; }
+    int64_t items(const Problem& p) const { return p.B * p.Hq * blocks(p); }
 
-    static constexpr int64_t rows_of(int64_t width) { // more rows pack K and V less often
-        const int64_t cells = 96 * 1024 / width / kCell;
-        return (cells < 1 ? 1 : cells > kMaxCells ? kMaxCells : cells) * kCell;
+    static constexpr int64_t rows_of(int64_t width, int64_t l2) { // more rows pack K and V less often: Q and O take three eighths of L2
+        const int64_t cells = l2 * 3 / 8 / 4 / width / kCell, most = l2 * kMaxCells / kMostL2;
+        return (cells < 1 ? 1 : cells > most ? most : cells) * kCell;
     }
     static constexpr int64_t keys_of(int64_t width) { // a longer step rescales O less often: 64 keys cost 6 %, 128 2.5 %; 512 give 0.6 %
         return width <= 256 ? 256 : width <= 512 ? 128 : 64;
@@ -62,7 +67,7 @@ struct KeepRow {
 
 #define ATTN_KERNELS(isa)                                                                                                \
     namespace isa {                                                                                                      \
-    void flash(const Call& call, const FlashShape& shape, unsigned char* scratch, int64_t b, int64_t h, int64_t block);  \
+    void flash(const Call& call, const FlashShape& shape, unsigned char* scratch, int64_t item);                         \
     void decode(const Call& call, const DecodeShape& shape, unsigned char* scratch, int64_t item);                       \
     void merge_chunks(const Call& call, const DecodeShape& shape, unsigned char* scratch, int64_t row); /* of B Hq Sq */ \
     void pack_row(const KeepRow& keep, Cell* classes, uint64_t* words);                                                  \

@@ -203,6 +203,21 @@ INLINE float max(vec x) {
         x, [](vec a, vec b) __attribute__((always_inline)) { return max(a, b); });
 }
 
+// Lane l becomes the sum of x[l]: a third of the work of as many sums one by one. Each adds its lanes in the same order.
+template <int kStep = 1>
+INLINE vec sums(vec* x) {
+    if constexpr (kStep == kWidth) {
+        return x[0];
+    } else {
+        UNROLL
+        for (int i = 0; i < kWidth; i += 2 * kStep) {
+            const vec a = x[i], b = x[i + kStep];
+            x[i] = __builtin_shuffle(a, b, butterfly<kStep>(false)) + __builtin_shuffle(a, b, butterfly<kStep>(true));
+        }
+        return sums<kStep * 2>(x);
+    }
+}
+
 INLINE bool hidden(vec x) { // every lane is -inf; NaN is not
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask(x, set1(-INFINITY), _CMP_EQ_OQ) == 0xffff;
@@ -215,9 +230,23 @@ INLINE bool hidden(vec x) { // every lane is -inf; NaN is not
 
 // ---- Functions.
 
-// 2^x for x <= 0; exactly 0 below -127, -inf included, so that hidden keys are exactly 0; NaN stays NaN. Rounding by a large number leaves the exponent in the
-// low bits, and everything but the five FMAs runs beside them: adds, maxima and shifts have pipes of their own.
+// 2^x for x <= 0; exactly 0 far below -127, -inf included, so that hidden keys are exactly 0; NaN stays NaN. By bits: rounding by a large number leaves the
+// exponent in the low bits, and everything but the five FMAs runs beside them where adds, maxima and shifts have pipes of their own (AMD). By scale: fewest
+// instructions, for where they all share the FMA's ports (Intel); what would be denormal takes an assist each unless flushed to zero.
+enum class Exp2 { by_bits, by_scale };
+template <Exp2 kWay = Exp2::by_bits>
 INLINE vec exp2(vec x) {
+#if defined(__AVX512F__)
+    if constexpr (kWay == Exp2::by_scale) {
+        const vec f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); // x - floor(x)
+        vec p = f * 0.00186713022f + 0.0090170298f;                                   // 2^f on [0, 1), minimax with p(0) = 1: relative error 8.2e-08
+        p = p * f + 0.0557999137f;
+        p = p * f + 0.24016445f;
+        p = p * f + 0.693151312f;
+        p = p * f + 1.f;
+        return _mm512_scalef_ps(p, x);
+    }
+#endif
     x = max(set1(-127.f), x);
     const vec shifted = x + 12582912.f, f = x - (shifted - 12582912.f);
     vec p = f * 1.32647273e-3f + 9.67151299e-3f; // 2^f on [-1/2, 1/2], minimax with p(0) = 1: relative error 1.1e-7
@@ -247,9 +276,13 @@ template <int R, int N>
 struct Accum {
     vec x[R][N];
 };
-template <int R, int N, class T>
-INLINE void multiply(Accum<R, N>& C, const float* A, int64_t a_row, const T* B, int64_t b_row, int64_t depth) {
+struct Nothing {
+    INLINE void operator()(int64_t) const {}
+};
+template <int R, int N, class T, class Beside = Nothing> // beside(k): what else is done with row k of B
+INLINE void multiply(Accum<R, N>& C, const float* A, int64_t a_row, const T* B, int64_t b_row, int64_t depth, Beside beside = {}) {
     _Pragma("GCC unroll 4") for (int64_t k = 0; k < depth; ++k) {
+        beside(k);
         vec b[N];
         UNROLL
         for (int j = 0; j < N; ++j) {
