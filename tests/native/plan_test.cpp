@@ -186,8 +186,8 @@ TEST(Layout, IsTheCompilersAndHasEveryStructure) {
     }
     EXPECT_TRUE(failed(attn_layout(index, &structure, &field, &offset, &bytes), ATTN_INVALID_ARGUMENT, {"index", std::to_string(index)}));
     EXPECT_EQ(structures,
-              (std::set<std::string>{"attn_context_options", "attn_context_info", "attn_cuda_info", "attn_array", "attn_mask_values", "attn_mask_info", "attn_problem",
-                                     "attn_refusal", "attn_plan_info", "attn_run_report", "attn_run_args", "attn_tiles", "attn_counters"}));
+              (std::set<std::string>{"attn_context_options", "attn_context_info", "attn_cuda_info", "attn_array", "attn_mask_values", "attn_mask_info",
+                                     "attn_problem", "attn_refusal", "attn_plan_info", "attn_run_report", "attn_run_args", "attn_tiles", "attn_counters"}));
 }
 
 TEST(Library, SaysWhatItIs) {
