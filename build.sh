@@ -9,7 +9,8 @@ usage() {
 ./build.sh                 builds everything: the native library, the .NET library, the command artifacts/attn
 ./build.sh test [--full]   runs the everyday checks; --full adds the sanitizers, a minute of fuzzing and every planted fault
 ./build.sh demo            attention on real Whisper data: each mask, each backend, what ran and why (about a minute)
-./build.sh bench [ARGS]    measures this machine; ARGS go to attn bench (--json, --output F, --plot F.png, --threads N)
+./build.sh bench [ARGS]    measures this machine by the rules of docs/performance.md (about 8 minutes); ARGS go to the harness, --help tells them
+./build.sh bench --peers [ARGS]   the same beside ONNX Runtime, and .NET's overhead per call
 ./build.sh mutants [N]     plants faults one at a time (all, or the first N); each must turn a test red
 ./build.sh pack            leaves the NuGet package in artifacts/
 ./build.sh format          formats the sources in place
@@ -55,6 +56,18 @@ pack() {
     native release "native library" && build "artifacts/*.nupkg" dotnet pack managed/Attention -c Release -o "$artifacts" || exit 1
 }
 
+bench() {
+    require_build
+    if [[ ${1:-} == --peers ]]; then
+        shift
+        native release "native library" && build "bench/peers" dotnet build bench/peers -c Release || exit 1
+        dotnet run --project bench/peers -c Release --no-build -- "$@"
+    else
+        native bench "timing harness" || exit 1
+        build/bench/bench/harness/attn_bench "$@"
+    fi
+}
+
 format() {
     command -v clang-format-14 >/dev/null || install clang-format-14 || die "clang-format-14 is missing: sudo apt-get install -y clang-format-14" 2
     git ls-files '*.cpp' '*.hpp' '*.h' | xargs clang-format-14 -i
@@ -68,7 +81,7 @@ case $command in
     build) build_all ;;
     test) . .ci/test.sh "$@" ;;
     demo) build_all && "$artifacts/attn" bench --suite whisper "$@" ;;
-    bench) build_all && "$artifacts/attn" bench --suite all "$@" ;;
+    bench) bench "$@" ;;
     mutants) require_build && require_test && tests/mutants/run.sh "$@" ;;
     pack) pack ;;
     format) format ;;
