@@ -5,7 +5,7 @@ namespace Attention.Peers;
 
 /// <summary>A way of asking the peer that was tried.</summary>
 /// <param name="Way">Operator and form of the mask.</param>
-/// <param name="Milliseconds">Of the better of two runs; null where it does not compute this.</param>
+/// <param name="Milliseconds">Of the better of two runs, or of one that was far behind; null where it does not compute this.</param>
 /// <param name="Why">Why it was not taken; null: it was.</param>
 internal sealed record Tried(string Way, double? Milliseconds, string? Why);
 
@@ -119,7 +119,8 @@ internal sealed class Comparison : IDisposable
             {
                 peer = new(way, _group, _operands, threads);
                 peer.Run();
-                milliseconds = Math.Min(Time(peer.Run), Time(peer.Run));
+                milliseconds = Time(peer.Run);
+                milliseconds = milliseconds > 1.3 * shortest ? milliseconds : Math.Min(milliseconds, Time(peer.Run));
                 why = check.Of(peer.Output, peer.RowAt).Fault;
             }
             catch (OnnxRuntimeException refusal)
