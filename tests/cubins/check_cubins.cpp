@@ -89,6 +89,7 @@ int main(int argc, char** argv) {
             if (std::find(known.begin(), known.end(), arch.number) != known.end() && runs_on(row, arch.number) &&
                 row.name.find(only_row) != std::string::npos && (only_arch.empty() || arch.name == only_arch))
                 jobs.push_back({&row, &arch});
+    std::reverse(jobs.begin(), jobs.end()); // the slowest are Hopper's: not last
 
     std::mutex mutex;
     std::map<std::string, std::string> met; // "row arch" -> "registers shared"
