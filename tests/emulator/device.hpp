@@ -1,9 +1,9 @@
 // device.hpp — a case of the shared list in the emulator's global memory, and what the host does there before and after a kernel.
 #pragma once
-#include "../../native/kernels/launch.hpp"
 #include "../native/sample.hpp"
 #include "../reference/judge.hpp"
 #include "emulator.hpp"
+#include "launch.hpp"
 #include "mask_tiles.cuh"
 #include "merge.cuh"
 #include "naive.cuh"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Plants the faults of faults.txt one at a time into a copy of the kernels; the probe must find each. `faults.sh [FIRST [LAST]]` takes a part of the list.
-# Exit 0: all were found, and nothing in the kernels as they are.
+# Plants the faults of faults.txt one at a time into a copy of the kernels; the probe must find each: a line "ok - …" or "not ok - …". `faults.sh [FIRST [LAST]]`
+# takes a part of the list. Exit 0: all were found, and nothing in the kernels as they are.
 set -uo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
@@ -14,23 +14,25 @@ fresh() {
     cp -r "$root/native/kernels" "$root/native/model" "$1/native/"
 }
 try() { # NUMBER KIND FILE FROM TO
-    local at=$work/$1 text from=${4//↵/$'\n'} to=${5//↵/$'\n'} said
+    local at=$work/$1 text from=${4//↵/$'\n'} to=${5//↵/$'\n'} said rc
     fresh "$at"
     text=$(cat "$at/native/kernels/$3")
-    if [[ $text != *"$from"* ]]; then echo "NOT PLANTED $1 $2: $3 holds no: $4"; return 1; fi
+    if [[ $text != *"$from"* ]]; then echo "not ok - $1 $2: not planted, $3 holds no: $4"; return 1; fi
     printf '%s\n' "${text/"$from"/"$to"}" >"$at/native/kernels/$3"
-    if ! build "$at" 2>"$at/log"; then echo "NOT BUILT $1 $2: $(grep -m1 error "$at/log")"; return 1; fi
-    said=$(timeout 120 "$at/probe" 2>&1)
-    local rc=$?
+    if ! build "$at" 2>"$at/log"; then echo "not ok - $1 $2: not built, $(grep -m1 error "$at/log")"; return 1; fi
+    said=$(ulimit -t 300; "$at/probe" 2>&1)
+    rc=$?
     rm -rf "$at"
-    if ((rc == 0)); then echo "MISSED $1 $2: $4"; return 1; fi
-    ((rc == 1)) || said="ends with status $rc"
-    echo "found $1 $2: ${said:0:150}"
+    case $rc in
+        0) echo "not ok - $1 $2: missed: $4"; return 1 ;;
+        1) echo "ok - $1 $2: $said" ;;
+        *) echo "not ok - $1 $2: the probe ends with status $rc"; return 1 ;;
+    esac
 }
 export -f try build fresh
 export work root CXX=${CXX:-g++}
 
-fresh "$work/clean" && build "$work/clean" && "$work/clean/probe" || { echo "the probe finds a fault in the kernels as they are"; exit 1; }
+fresh "$work/clean" && build "$work/clean" && "$work/clean/probe" || { echo "not ok - the probe finds a fault in the kernels as they are"; exit 1; }
 number=0 first=${1:-1} last=${2:-999} jobs=${JOBS:-$(nproc)} failures=$work/failures
 while IFS='|' read -r kind file from to; do
     [[ $kind == \#* || -z $kind ]] && continue
