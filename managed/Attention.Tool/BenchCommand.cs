@@ -15,7 +15,9 @@ internal static class BenchCommand
     public static int Execute(BenchOptions options, CancellationToken stop)
     {
         string suite = OptionValues.Word("--suite", options.Suite, "whisper", [.. Suites.Names.Append("all").Select(name => (name, name))]);
-        AttentionDType dtype = OptionValues.Word("--dtype", options.Dtype, AttentionDType.Float32, ("f32", AttentionDType.Float32), ("f16", AttentionDType.Float16), ("bf16", AttentionDType.BFloat16));
+        AttentionDType dtype = OptionValues.Word(
+            "--dtype", options.Dtype, AttentionDType.Float32, ("f32", AttentionDType.Float32), ("f16", AttentionDType.Float16),
+            ("bf16", AttentionDType.BFloat16));
         string? sample = FindSample(options.Data);
         if (options.Output is not null && options.Plot is not null && Path.GetFullPath(options.Output) == Path.GetFullPath(options.Plot))
         {
@@ -63,7 +65,8 @@ internal static class BenchCommand
             Run((_, _) => { }, group => Console.Error.WriteLine(group));
             return rows;
         }
-        stderr.Progress().AutoClear(true).Columns(new TaskDescriptionColumn { Alignment = Justify.Left }, new ProgressBarColumn(), new ElapsedTimeColumn()).Start(bars =>
+        TaskDescriptionColumn description = new() { Alignment = Justify.Left };
+        stderr.Progress().AutoClear(true).Columns(description, new ProgressBarColumn(), new ElapsedTimeColumn()).Start(bars =>
         {
             ProgressTask? bar = null;
             string name = "";
@@ -114,7 +117,9 @@ internal static class BenchCommand
         {
             Table table = new Table().Border(TableBorder.Rounded).Title(Markup.Escape(group.Key));
             bool stored = group.Any(row => row.Difference is not null);
-            table.AddColumns(new TableColumn("backend"), new TableColumn("mask or bias"), Number("ms"), Number("× unmasked"), Number("quartiles"), Number("tiles left"), Number("rounds"));
+            table.AddColumns(
+                new TableColumn("backend"), new TableColumn("mask or bias"), Number("ms"), Number("× unmasked"), Number("quartiles"), Number("tiles left"),
+                Number("rounds"));
             if (stored)
             {
                 table.AddColumn(Number("off by"));
@@ -159,22 +164,28 @@ internal static class BenchCommand
 
     private static string Refusals(IEnumerable<BenchRow> rows)
     {
-        string[] reasons = [.. rows.SelectMany(row => row.Refused.Select(refused => $"{refused.Backend} refuses {row.Case}: {string.Join("; ", refused.Reasons)}")).Distinct()];
+        IEnumerable<string> refusals = rows.SelectMany(
+            row => row.Refused.Select(refused => $"{refused.Backend} refuses {row.Case}: {string.Join("; ", refused.Reasons)}"));
+        string[] reasons = [.. refusals.Distinct()];
         return reasons.Length == 0 ? "no backend refuses; the order is flash, memory-efficient, naive" : string.Join("; ", reasons);
     }
 
     private static void PrintEightClips(IAnsiConsole console, BenchReport report)
     {
-        BenchRow? masked = report.Rows.FirstOrDefault(row => row is { Case: "key lengths", Backend: "flash" } && row.Group.Contains("eight", StringComparison.Ordinal));
+        BenchRow? masked = report.Rows.FirstOrDefault(
+            row => row is { Case: "key lengths", Backend: "flash" } && row.Group.Contains("eight", StringComparison.Ordinal));
         if (masked is not null)
         {
             console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"Eight real clips need {100 * report.EightClipsShare:0.0} % of the keys; attention over them costs {100 * masked.RatioToUnmasked.Median:0.0} % of unmasked."));
+                $"Eight real clips need {100 * report.EightClipsShare:0.0} % of the keys; "
+                + $"attention over them costs {100 * masked.RatioToUnmasked.Median:0.0} % of unmasked."));
         }
     }
 
     private static void Draw(Stream stream, BenchReport report) => BarPicture.WritePng(stream,
-        [.. report.Rows.Select(row => new Bar(row.Group, $"{row.Case} · {row.Backend}", row.Backend, row.RatioToUnmasked.Median, $"{Text("0.00×", row.RatioToUnmasked.Median)}  {Text("0.0", row.Milliseconds.Median)} ms"))],
+        [.. report.Rows.Select(row => new Bar(
+            row.Group, $"{row.Case} · {row.Backend}", row.Backend, row.RatioToUnmasked.Median,
+            $"{Text("0.00×", row.RatioToUnmasked.Median)}  {Text("0.0", row.Milliseconds.Median)} ms"))],
         $"attn bench, {report.Suite}: {report.Dtype}, {report.Threads} threads, {report.InstructionSet}");
 
     private static string Text(string format, double value) => value.ToString(format, CultureInfo.InvariantCulture);
@@ -194,7 +205,8 @@ internal static class BenchCommand
             return File.Exists(named) ? named : throw InputException.Of("--data", folder, $"has no {SampleName}");
         }
         string?[] starts = [Path.GetDirectoryName(Environment.ProcessPath), AppContext.BaseDirectory, Environment.CurrentDirectory];
-        return starts.Where(start => start is not null).SelectMany(start => Above(start!)).Select(above => Path.Combine(above, "bench", "data", SampleName)).FirstOrDefault(File.Exists);
+        return starts.Where(start => start is not null).SelectMany(start => Above(start!)).Select(above => Path.Combine(above, "bench", "data", SampleName))
+            .FirstOrDefault(File.Exists);
 
         static IEnumerable<string> Above(string start)
         {
@@ -206,6 +218,7 @@ internal static class BenchCommand
     }
 
     private sealed record BenchReport(
-        string Suite, string Device, string Processor, string InstructionSet, int Threads, string Dtype, IReadOnlyList<int>? EightClips, double? EightClipsShare, IReadOnlyList<BenchRow> Rows,
+        string Suite, string Device, string Processor, string InstructionSet, int Threads, string Dtype, IReadOnlyList<int>? EightClips,
+        double? EightClipsShare, IReadOnlyList<BenchRow> Rows,
         IReadOnlyList<string> LeftOut);
 }

@@ -87,7 +87,8 @@ internal static class Help
         (string usage, string after) = default(T) switch
         {
             _ when typeof(T) == typeof(RunOptions) => ("attn run -q Q.npy -k K.npy -v V.npy -o O.npy [options]", $"{Masks}\n{RunExamples}"),
-            _ when typeof(T) == typeof(ExplainOptions) => ("attn explain (-q Q.npy -k K.npy -v V.npy | --shape B,Hq,Hkv,Sq,Sk,D,Dv) [options]", $"{Masks}\n{ExplainExamples}"),
+            _ when typeof(T) == typeof(ExplainOptions) =>
+                ("attn explain (-q Q.npy -k K.npy -v V.npy | --shape B,Hq,Hkv,Sq,Sk,D,Dv) [options]", $"{Masks}\n{ExplainExamples}"),
             _ when typeof(T) == typeof(BenchOptions) => ("attn bench [options]", BenchExamples),
             _ => ("attn info [--json]", InfoExamples),
         };

@@ -11,7 +11,8 @@ internal static class InfoCommand
         string tool = typeof(Program).Assembly.GetName().Version?.ToString(3) ?? "";
         if (options.Json)
         {
-            Console.Out.WriteLine(Json.Text(new InfoReport(tool, info.LibraryPath, info.AbiVersion, info.Build, info.InstructionSet, info.DeviceName, info.Workers,
+            Console.Out.WriteLine(Json.Text(new InfoReport(
+                tool, info.LibraryPath, info.AbiVersion, info.Build, info.InstructionSet, info.DeviceName, info.Workers,
                 [.. info.Devices.Select(device => device.ToString())], info.CudaUnavailable, info.CudaDriver, info.Nvrtc, info.CacheFolder)));
             return ExitCode.Success;
         }
@@ -21,6 +22,7 @@ internal static class InfoCommand
     }
 
     private sealed record InfoReport(
-        string Version, string Library, int Abi, string Build, string InstructionSet, string Cpu, int Threads, IReadOnlyList<string> Devices, string? CudaUnavailable,
+        string Version, string Library, int Abi, string Build, string InstructionSet, string Cpu, int Threads, IReadOnlyList<string> Devices,
+        string? CudaUnavailable,
         string? CudaDriver, string? Nvrtc, string? CacheFolder);
 }

@@ -97,7 +97,8 @@ internal static class Program
             message = message.Replace($" (Parameter '{parameter}')", "", StringComparison.Ordinal);
             return message.Contains(parameter, StringComparison.Ordinal) ? message : $"{parameter}: {message}";
         }
-        return failure is InputException or BackendRefusedException or NotSupportedException or DeviceOutOfMemoryException or CudaException or AttentionLibraryException
+        return failure is InputException or BackendRefusedException or NotSupportedException or DeviceOutOfMemoryException or CudaException
+            or AttentionLibraryException
             ? message
             : $"{failure.GetType().Name}: {message}";
     }

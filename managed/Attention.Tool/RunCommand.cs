@@ -22,7 +22,8 @@ internal static class RunCommand
         AttentionBias? bias = question.Bias(context);
         AttentionProblem problem = question.Problem(mask, bias, probabilities);
         using AttentionPlan plan = context.Plan(problem, policy);
-        using AttentionTensor q = question.Upload(context, question.Query!), k = question.Upload(context, question.Key!), v = question.Upload(context, question.Value!);
+        using AttentionTensor q = question.Upload(context, question.Query!);
+        using AttentionTensor k = question.Upload(context, question.Key!), v = question.Upload(context, question.Value!);
         using AttentionTensor written = context.Allocate(question.DType, question.InLayout(s.Batch, s.QueryHeads, s.Queries, s.ValueDim));
         using AttentionTensor o = question.Layout == TensorLayout.Bhsd ? written : written.Transpose(1, 2);
         using AttentionTensor? lse = options.Lse is null ? null : context.Allocate<float>([s.Batch, s.QueryHeads, s.Queries]);

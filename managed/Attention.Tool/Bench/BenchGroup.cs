@@ -18,7 +18,9 @@ internal sealed record Budget(AttentionBackend Backend, int Rounds, double Secon
 internal sealed record StoredRows(int[] Rows, float[] Values);
 
 /// <summary>Cases over the same Q, K, V, which alternate.</summary>
-internal sealed class BenchGroup(string name, ProblemSizes sizes, AttentionTensor q, AttentionTensor k, AttentionTensor v, AttentionTensor o, IReadOnlyList<BenchCase> cases, IReadOnlyList<Budget> budgets)
+internal sealed class BenchGroup(
+    string name, ProblemSizes sizes, AttentionTensor q, AttentionTensor k, AttentionTensor v, AttentionTensor o, IReadOnlyList<BenchCase> cases,
+    IReadOnlyList<Budget> budgets)
     : IDisposable
 {
     public string Name => name;

@@ -35,14 +35,17 @@ internal sealed class Suites(AttentionContext context, AttentionDType dtype, str
         int[] lengths = File("key_lengths").Read<int>(), rows = File("rows").Read<int>();
         StoredRows none = new(rows, File("none.O").Read<float>()), masked = new(rows, File("lengths.O").Read<float>());
         return Group("real speech: Q, K, V of four clips", s, q.Read<float>(), File("K").Read<float>(), File("V").Read<float>(),
-            WhisperCases(s, lengths, none, masked), new(AttentionBackend.Flash, 41, 6), new(AttentionBackend.MemoryEfficient, 9, 6), new(AttentionBackend.Naive, 5, 14));
+            WhisperCases(s, lengths, none, masked), new(AttentionBackend.Flash, 41, 6), new(AttentionBackend.MemoryEfficient, 9, 6),
+            new(AttentionBackend.Naive, 5, 14));
     }
 
     private BenchGroup ReportShape()
     {
         const int Heads = 20, Dim = 64;
         ProblemSizes s = new(EightClips.Length, Heads, Heads, EncoderPositions, EncoderPositions, Dim, Dim);
-        return Random("random data, the lengths of eight real clips", s, WhisperCases(s, EightClips, null, null), new(AttentionBackend.Flash, 15, 28), new(AttentionBackend.MemoryEfficient, 3, 22));
+        return Random(
+            "random data, the lengths of eight real clips", s, WhisperCases(s, EightClips, null, null), new(AttentionBackend.Flash, 15, 28),
+            new(AttentionBackend.MemoryEfficient, 3, 22));
     }
 
     private List<BenchCase> WhisperCases(ProblemSizes s, int[] lengths, StoredRows? none, StoredRows? masked)
@@ -95,7 +98,9 @@ internal sealed class Suites(AttentionContext context, AttentionDType dtype, str
     private BenchGroup Prefill(int length)
     {
         const int H = 32, D = 128;
-        return Random("one prompt", new(1, H, H, length, length, D, D), [new("no mask", Mask.None), new("causal", Mask.Causal)], new Budget(AttentionBackend.Flash, 15, 25));
+        return Random(
+            "one prompt", new(1, H, H, length, length, D, D), [new("no mask", Mask.None), new("causal", Mask.Causal)],
+            new Budget(AttentionBackend.Flash, 15, 25));
     }
 
     private BenchGroup Decode(int keyHeads)

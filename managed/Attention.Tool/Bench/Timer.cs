@@ -23,7 +23,8 @@ internal sealed record Ratio(double Median, double LowerQuartile, double UpperQu
 /// <param name="Visited">Tiles the kernel counted.</param>
 /// <param name="Difference">To rows computed beforehand in float64; null where there are none.</param>
 internal sealed record BenchRow(
-    string Group, string Case, string Backend, string Kernel, string Auto, IReadOnlyList<RefusedReport> Refused, Milliseconds Milliseconds, Ratio RatioToUnmasked,
+    string Group, string Case, string Backend, string Kernel, string Auto, IReadOnlyList<RefusedReport> Refused, Milliseconds Milliseconds,
+    Ratio RatioToUnmasked,
     double VisibleTiles, long Visited, double? Difference);
 
 /// <summary>Times the cases of a group by turns: a round is one call of each.</summary>
@@ -43,7 +44,8 @@ internal sealed class Timer(AttentionContext context, Action<string, double> pro
             double expected = group.Operations * _secondsPerOperation.GetValueOrDefault(budget.Backend) * group.Cases.Count;
             if (expected > budget.Seconds)
             {
-                _leftOut.Add(FormattableString.Invariant($"{budget.Backend.Name()} at {group.Sizes}: one round would take about {expected:0} s of the {budget.Seconds:0} s it has"));
+                _leftOut.Add(FormattableString.Invariant(
+                    $"{budget.Backend.Name()} at {group.Sizes}: one round would take about {expected:0} s of the {budget.Seconds:0} s it has"));
                 continue;
             }
             rows.AddRange(Measure(group, budget));
@@ -72,7 +74,8 @@ internal sealed class Timer(AttentionContext context, Action<string, double> pro
                 double began = spent.Elapsed.TotalSeconds;
                 for (int c = 0; c < plans.Count; c++)
                 {
-                    progress($"{budget.Backend.Name()}: {group.Cases[c].Name}", Math.Max((double)round / budget.Rounds, spent.Elapsed.TotalSeconds / budget.Seconds));
+                    double done = Math.Max((double)round / budget.Rounds, spent.Elapsed.TotalSeconds / budget.Seconds);
+                    progress($"{budget.Backend.Name()}: {group.Cases[c].Name}", done);
                     times[c].Add(Call(group, plans[c], group.Cases[c], out reports[c]));
                     if (round == 0 && group.Cases[c].Expected is { } expected)
                     {

@@ -18,7 +18,8 @@ internal sealed record ArrayHeader(ElementType Type, long[] Shape, bool FortranO
         long bytes = Bytes(Count, Type, Shape);
         return bytes <= available
             ? this
-            : throw new FormatException($"is truncated: {Text(Shape)} of {Type.Name()} needs {bytes} bytes after the header, {Math.Max(available, 0)} are there");
+            : throw new FormatException(
+                $"is truncated: {Text(Shape)} of {Type.Name()} needs {bytes} bytes after the header, {Math.Max(available, 0)} are there");
     }
 
     public static long Bytes(long count, ElementType type, long[] shape)

@@ -139,7 +139,10 @@ internal readonly record struct NpyDictionary(string Descr, bool FortranOrder, l
             ReadOnlySpan<char> digits = text.AsSpan(begin, _at - begin);
             if (!long.TryParse(digits, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long size))
             {
-                throw Defect(digits.IsEmpty ? "a dimension must be a whole number" : $"dimension {Quote(digits.ToString())} overflows: at most 2^63 - 1 is counted");
+                throw Defect(
+                    digits.IsEmpty
+                        ? "a dimension must be a whole number"
+                        : $"dimension {Quote(digits.ToString())} overflows: at most 2^63 - 1 is counted");
             }
             if (size < 0)
             {

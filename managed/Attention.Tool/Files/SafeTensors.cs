@@ -74,7 +74,8 @@ internal static class SafeTensors
         long bytes = ArrayHeader.Bytes(header.Count, type, shape);
         if (bytes != offsets[1] - offsets[0])
         {
-            throw Defect($"{ArrayHeader.Text(shape)} of {type.Name()} needs {bytes} bytes, data_offsets {ArrayHeader.Text(offsets)} hold {offsets[1] - offsets[0]}");
+            throw Defect(
+                $"{ArrayHeader.Text(shape)} of {type.Name()} needs {bytes} bytes, data_offsets {ArrayHeader.Text(offsets)} hold {offsets[1] - offsets[0]}");
         }
         return offsets[1] <= available
             ? header
@@ -82,7 +83,9 @@ internal static class SafeTensors
     }
 
     private static JsonElement Member(JsonElement entry, string name, JsonValueKind kind) =>
-        entry.TryGetProperty(name, out JsonElement member) && member.ValueKind == kind ? member : throw Defect($"the array's {name} is missing or of the wrong kind");
+        entry.TryGetProperty(name, out JsonElement member) && member.ValueKind == kind
+            ? member
+            : throw Defect($"the array's {name} is missing or of the wrong kind");
 
     private static long[] Numbers(JsonElement list, string name, int most)
     {

@@ -4,8 +4,8 @@ using CommandLine;
 namespace Attention.Tool.Options;
 
 /// <summary>
-/// The user's words, brought into the one form that the parser reads without guessing: <c>--name=value</c> and <c>--flag</c>. So a value may begin with a minus,
-/// an option given twice is an error, and a word that belongs to no option is one too.
+/// The user's words, brought into the one form that the parser reads without guessing: <c>--name=value</c> and <c>--flag</c>. So a value may begin with a
+/// minus, an option given twice is an error, and a word that belongs to no option is one too.
 /// </summary>
 internal static class Arguments
 {

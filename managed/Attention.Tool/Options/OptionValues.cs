@@ -55,7 +55,8 @@ internal static class OptionValues
         {
             if (parts.Length != 7 || !long.TryParse(parts[i], Whole, CultureInfo.InvariantCulture, out sizes[i]) || sizes[i] < (i < 5 ? 0 : 1))
             {
-                throw InputException.Of("--shape", text, "seven whole numbers are allowed, as B,Hq,Hkv,Sq,Sk,D,Dv; D and Dv are at least 1, the others at least 0");
+                throw InputException.Of(
+                    "--shape", text, "seven whole numbers are allowed, as B,Hq,Hkv,Sq,Sk,D,Dv; D and Dv are at least 1, the others at least 0");
             }
         }
         return sizes;
@@ -84,7 +85,8 @@ internal static class OptionValues
     public static AttentionDevice Device(string? text)
     {
         const string Numbered = "cuda:";
-        if (text is not null && text.StartsWith(Numbered, StringComparison.Ordinal) && int.TryParse(text[Numbered.Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int ordinal))
+        if (text is not null && text.StartsWith(Numbered, StringComparison.Ordinal)
+            && int.TryParse(text[Numbered.Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int ordinal))
         {
             return AttentionDevice.Cuda(ordinal);
         }

@@ -2,7 +2,8 @@ using CommandLine;
 
 namespace Attention.Tool.Options;
 
-/// <summary>What <c>run</c> and <c>explain</c> share: the operands, who sees whom, what is added, where it runs. Values are the user's text, read by <see cref="OptionValues"/>.</summary>
+/// <summary>What <c>run</c> and <c>explain</c> share: the operands, who sees whom, what is added, where it runs. Values are the user's text, read by
+/// <see cref="OptionValues"/>.</summary>
 internal abstract class ProblemOptions
 {
     [Option('q', "query", MetaValue = "Q.npy", HelpText = "queries [B, Hq, Sq, D]")]
@@ -23,7 +24,10 @@ internal abstract class ProblemOptions
     [Option("dtype", MetaValue = "f32|f16|bf16", HelpText = "the dtype computed in; Q's own unless given, f8 as f32")]
     public string? Dtype { get; set; }
 
-    [Option("mask", MetaValue = "M.npy", HelpText = "bool or uint8: keep, true = takes part; float: bias, added to the scores; broadcast to [B, Hq, Sq, Sk]; may be given twice, once of each kind")]
+    [Option(
+        "mask", MetaValue = "M.npy",
+        HelpText = "bool or uint8: keep, true = takes part; float: bias, added to the scores; broadcast to [B, Hq, Sq, Sk]; "
+            + "may be given twice, once of each kind")]
     public IEnumerable<string> Mask { get; set; } = [];
 
     [Option("causal", HelpText = "query i sees key j <= i + offset")]
@@ -35,7 +39,9 @@ internal abstract class ProblemOptions
     [Option("window", MetaValue = "L,R", HelpText = "query i sees i + offset - L <= j <= i + offset + R; -1 = unbounded")]
     public string? Window { get; set; }
 
-    [Option("offset", MetaValue = "top-left|bottom-right|INTEGER|N.npy", HelpText = "what is added to i in causal, window, prefix, ALiBi: 0, keys - queries, a number (may be negative), or one for each batch")]
+    [Option(
+        "offset", MetaValue = "top-left|bottom-right|INTEGER|N.npy",
+        HelpText = "what is added to i in causal, window, prefix, ALiBi: 0, keys - queries, a number (may be negative), or one for each batch")]
     public string? Offset { get; set; }
 
     [Option("key-lengths", MetaValue = "N.npy", HelpText = "[B]: keys from N[b] on are padding")]
@@ -68,7 +74,9 @@ internal abstract class ProblemOptions
     [Option("device", MetaValue = "auto|cpu|cuda|cuda:N", HelpText = "auto: a GPU if there is a usable one, else the CPU")]
     public string? Device { get; set; }
 
-    [Option("backend", MetaValue = "auto|flash|memory-efficient|naive", HelpText = "auto: the fastest that takes the problem; another one is required: if it refuses, exit 3")]
+    [Option(
+        "backend", MetaValue = "auto|flash|memory-efficient|naive",
+        HelpText = "auto: the fastest that takes the problem; another one is required: if it refuses, exit 3")]
     public string? Backend { get; set; }
 
     [Option("threads", MetaValue = "N", HelpText = "CPU threads that compute, 1 to 1024; the CPU quota unless given")]

@@ -30,7 +30,8 @@ internal sealed class Question
             Sizes = new ProblemSizes(shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6]);
             Sizes.Check(heads => InputException.Of("--shape", options is ExplainOptions explain ? explain.Shape : null, heads));
         }
-        DType = OptionValues.Word("--dtype", options.Dtype, Own(Query?.Type), ("f32", AttentionDType.Float32), ("f16", AttentionDType.Float16), ("bf16", AttentionDType.BFloat16));
+        DType = OptionValues.Word(
+            "--dtype", options.Dtype, Own(Query?.Type), ("f32", AttentionDType.Float32), ("f16", AttentionDType.Float16), ("bf16", AttentionDType.BFloat16));
 
         foreach (string reference in options.Mask)
         {
@@ -103,7 +104,8 @@ internal sealed class Question
         bool files = options.Query is not null || options.Key is not null || options.Value is not null;
         return options.Shape is null
             ? new(options, null)
-            : files ? throw InputException.Of("--shape", options.Shape, "is given together with -q, -k or -v; give one") : new(options, OptionValues.Shape(options.Shape));
+            : files ? throw InputException.Of("--shape", options.Shape, "is given together with -q, -k or -v; give one")
+            : new(options, OptionValues.Shape(options.Shape));
     }
 
     /// <summary>The masks, with their values. A dense one is put where <paramref name="context"/> computes.</summary>
@@ -128,12 +130,14 @@ internal sealed class Question
         }
         if (_qDocuments is not null && _kDocuments is not null)
         {
-            mask &= Attention.Mask.Documents(context.Upload<int>(_qDocuments.Read<int>(), _qDocuments.Shape), context.Upload<int>(_kDocuments.Read<int>(), _kDocuments.Shape));
+            mask &= Attention.Mask.Documents(
+                context.Upload<int>(_qDocuments.Read<int>(), _qDocuments.Shape), context.Upload<int>(_kDocuments.Read<int>(), _kDocuments.Shape));
         }
         return _keep is null ? mask : mask & Attention.Mask.Keep(context.Upload<byte>(_keep.Read<byte>(), Dense(_keep)));
     }
 
-    /// <summary>What is added to the scores. A bias stays in the dtype computed in where its file has it, and is float32 otherwise, so that a large finite number stays finite.</summary>
+    /// <summary>What is added to the scores. A bias stays in the dtype computed in where its file has it, and is float32 otherwise, so that a large finite
+    /// number stays finite.</summary>
     public AttentionBias? Bias(AttentionContext context)
     {
         AttentionBias? dense = _bias is null ? null : AttentionBias.Additive(_bias.Type switch
@@ -150,7 +154,8 @@ internal sealed class Question
     public AttentionProblem Problem(Mask mask, AttentionBias? bias, bool probabilities)
     {
         ProblemSizes s = Sizes;
-        AttentionProblem problem = AttentionProblem.For(DType, [s.Batch, s.QueryHeads, s.Queries, s.HeadDim], [s.Batch, s.KeyHeads, s.Keys, s.HeadDim], [s.Batch, s.KeyHeads, s.Keys, s.ValueDim]) with
+        AttentionProblem problem = AttentionProblem.For(
+            DType, [s.Batch, s.QueryHeads, s.Queries, s.HeadDim], [s.Batch, s.KeyHeads, s.Keys, s.HeadDim], [s.Batch, s.KeyHeads, s.Keys, s.ValueDim]) with
         {
             Mask = mask.Kinds,
             Bias = bias?.Kinds ?? BiasKinds.None,
@@ -199,7 +204,8 @@ internal sealed class Question
     }
 
     /// <summary>Sizes in the order of the files' layout.</summary>
-    public long[] InLayout(long batch, long heads, long length, long dim) => Layout == TensorLayout.Bhsd ? [batch, heads, length, dim] : [batch, length, heads, dim];
+    public long[] InLayout(long batch, long heads, long length, long dim) =>
+        Layout == TensorLayout.Bhsd ? [batch, heads, length, dim] : [batch, length, heads, dim];
 
     private static AttentionDType Own(ElementType? type) => type switch
     {
@@ -222,7 +228,8 @@ internal sealed class Question
     {
         (int head, int row) = Layout == TensorLayout.Bhsd ? (1, 2) : (2, 1);
         ProblemSizes sizes = new(q.Shape[0], q.Shape[head], k.Shape[head], q.Shape[row], k.Shape[row], q.Shape[3], v.Shape[3]);
-        string like = $"; Q is {q.ShapeText}, K is {k.ShapeText}, V is {v.ShapeText}, read as {(Layout == TensorLayout.Bhsd ? "[B, H, S, D]" : "[B, S, H, D]")}";
+        string read = Layout == TensorLayout.Bhsd ? "[B, H, S, D]" : "[B, S, H, D]";
+        string like = $"; Q is {q.ShapeText}, K is {k.ShapeText}, V is {v.ShapeText}, read as {read}";
         Same(k, "batch", k.Shape[0], sizes.Batch, "Q's");
         Same(v, "batch", v.Shape[0], sizes.Batch, "Q's");
         Same(k, "head dimension", k.Shape[3], sizes.HeadDim, "Q's");

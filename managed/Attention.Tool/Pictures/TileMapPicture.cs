@@ -13,8 +13,8 @@ internal sealed record DrawnMap(long Batch, long Head, long Heads, TileMap Map);
 internal sealed record TileMapPanel(long Batch, long Head, long Heads, int X, int Y, int Rows, int Columns);
 
 /// <summary>
-/// Draws tile maps: queries downwards, keys to the right, a rectangle of one colour for each tile. Cells are exact: no gap, no smoothing, nothing drawn over them,
-/// so that who reads the picture can count them.
+/// Draws tile maps: queries downwards, keys to the right, a rectangle of one colour for each tile. Cells are exact: no gap, no smoothing, nothing drawn over
+/// them, so that who reads the picture can count them.
 /// </summary>
 internal sealed class TileMapPicture
 {
