@@ -107,6 +107,22 @@ internal sealed class MaskTests
     }
 
     [Test]
+    public void Arrays_tell_their_own_type()
+    {
+        Half[] halves = [(Half)1, (Half)2, (Half)3, (Half)4];
+        AttentionBias bias = AttentionBias.Additive(halves, [2, 2]);
+        Assert.That(bias.Kinds, Is.EqualTo(new BiasKinds(new ScoreShape(1, 1, 2, 2), AttentionDType.Float16, false)));
+        Assert.That(() => AttentionBias.Additive(halves, [3, 2]), Throws.ArgumentException.With.Message.Contains("4").And.Message.Contains("6"));
+        Assert.That(() => AttentionBias.Additive((float[])null!, [1]), Throws.ArgumentNullException.With.Property("ParamName").EqualTo("bias"));
+        using AttentionTensor tensor = AttentionTensor.Borrow(halves, [2, 2], [1, 2]);
+        Assert.That((tensor.DType, tensor.Strides.ToArray()), Is.EqualTo((AttentionDType.Float16, new long[] { 1, 2 })));
+        halves[0] = (Half)7;
+        using AttentionTensor plain = AttentionTensor.Borrow(halves, [4]);
+        Assert.That(plain.AsSpan<Half>()[0], Is.EqualTo((Half)7), "nothing is copied");
+        Assert.That(() => AttentionTensor.Borrow((float[])null!, [1]), Throws.ArgumentNullException.With.Property("ParamName").EqualTo("memory"));
+    }
+
+    [Test]
     public void Offsets_are_values_of_a_kind()
     {
         Assert.That(default(QueryOffset), Is.EqualTo(QueryOffset.TopLeft));

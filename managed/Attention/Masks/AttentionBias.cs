@@ -32,12 +32,24 @@ public sealed class AttentionBias
     public BiasKinds Kinds { get; }
 
     /// <summary>Adds bias[b, h, i, j].</summary>
-    /// <param name="bias">Row-major; borrowed, not copied. An array converts to it.</param>
+    /// <param name="bias">Row-major; borrowed, not copied.</param>
     /// <param name="shape">1 to 4 sizes, right-aligned to [B, Hq, Sq, Sk], each 1 (the same for all) or full.</param>
     /// <typeparam name="T">float, or the type of Q, K and V.</typeparam>
     /// <exception cref="ArgumentException">The shape is none, or reaches past the memory's end.</exception>
     public static AttentionBias Additive<T>(ReadOnlyMemory<T> bias, ReadOnlySpan<long> shape)
         where T : unmanaged => Additive(AttentionTensor.Borrow(MemoryMarshal.AsMemory(bias), shape)); // only read
+
+    /// <summary>Adds bias[b, h, i, j].</summary>
+    /// <param name="bias">Row-major; borrowed, not copied.</param>
+    /// <param name="shape">1 to 4 sizes, right-aligned to [B, Hq, Sq, Sk], each 1 (the same for all) or full.</param>
+    /// <typeparam name="T">float, or the type of Q, K and V.</typeparam>
+    /// <exception cref="ArgumentException">The shape is none, or reaches past the array's end.</exception>
+    public static AttentionBias Additive<T>(T[] bias, ReadOnlySpan<long> shape)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(bias);
+        return Additive(new ReadOnlyMemory<T>(bias), shape);
+    }
 
     /// <summary>Adds bias[b, h, i, j].</summary>
     /// <param name="bias">float32 or Q's dtype, of 1 to 4 dimensions and any strides, right-aligned to [B, Hq, Sq, Sk], each 1 or full; borrowed.</param>

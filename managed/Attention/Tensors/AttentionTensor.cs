@@ -7,7 +7,8 @@ namespace Attention;
 
 /// <summary>
 /// An array of 1 to 4 dimensions with its dtype, shape, strides and place: memory that a context owns (<see cref="AttentionContext.Allocate{T}"/>), host memory
-/// that is borrowed and pinned (<see cref="Borrow{T}"/>), or an address of the caller's (<see cref="FromDevicePointer"/>).
+/// that is borrowed and pinned (<see cref="Borrow{T}(Memory{T}, ReadOnlySpan{long}, ReadOnlySpan{long})"/>), or an address of the caller's
+/// (<see cref="FromDevicePointer"/>).
 /// </summary>
 /// <remarks>Description and place never change; any number of threads may use a tensor, and dispose it: memory goes when the last view and the last run that
 /// use it are done. Who writes elements while a run reads them sees to the order himself.</remarks>
@@ -67,7 +68,7 @@ public sealed unsafe class AttentionTensor : IDisposable
 
     /// <summary>A tensor over host memory of the caller's: nothing is copied. The memory stays pinned until the tensor, its views and runs that use it are
     /// gone.</summary>
-    /// <param name="memory">At least as many elements as shape and strides reach. An array converts to it.</param>
+    /// <param name="memory">At least as many elements as shape and strides reach.</param>
     /// <param name="shape">1 to 4 sizes, outermost first.</param>
     /// <param name="strides">In elements, 0 or more, as many as sizes; empty = row-major.</param>
     /// <typeparam name="T">float, Half, BFloat16, double, int, byte or bool.</typeparam>
@@ -85,6 +86,19 @@ public sealed unsafe class AttentionTensor : IDisposable
         PinHandle pin = new(memory.Pin());
         array.data = pin.Pointer;
         return new(array, pin, null, null);
+    }
+
+    /// <summary>A tensor over an array of the caller's, as <see cref="Borrow{T}(Memory{T}, ReadOnlySpan{long}, ReadOnlySpan{long})"/>.</summary>
+    /// <param name="memory">At least as many elements as shape and strides reach.</param>
+    /// <param name="shape">1 to 4 sizes, outermost first.</param>
+    /// <param name="strides">In elements, 0 or more, as many as sizes; empty = row-major.</param>
+    /// <typeparam name="T">float, Half, BFloat16, double, int, byte or bool.</typeparam>
+    /// <exception cref="ArgumentException">T is another type, the shape is no shape, or it reaches past the array's end.</exception>
+    public static AttentionTensor Borrow<T>(T[] memory, ReadOnlySpan<long> shape, ReadOnlySpan<long> strides = default)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(memory);
+        return Borrow(memory.AsMemory(), shape, strides);
     }
 
     /// <summary>A tensor over an address of the caller's, who keeps the memory alive until the tensor and every run that uses it are done.</summary>
