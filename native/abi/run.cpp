@@ -103,13 +103,14 @@ void bind_terms(Run& run, const attn_run_args& args, Overlaps& overlaps) {
     const Problem& p = run.plan->problem;
     const Context& context = *run.plan->context;
     if (p.bias) {
-        const Array bias = widened(resolve(context, args.bias, "bias"));
+        const Array bias = widened(resolve(context, args.bias, "bias", Where::anywhere));
         if (bias.dtype != p.bias_dtype) fail(ATTN_INVALID_ARGUMENT, "bias is %s; the plan was made for %s", name_of(bias.dtype), name_of(p.bias_dtype));
         for (int d = 0; d < 4; ++d)
             if (bias.shape[d] != p.bias_shape[d])
                 fail(ATTN_INVALID_ARGUMENT, "bias's dimension %d (of 4, right-aligned) is %lld; the plan was made for %lld", d,
                      static_cast<long long>(bias.shape[d]), static_cast<long long>(p.bias_shape[d]));
         run.call.bias = {bias.data, bias.dtype, {bias.stride[0], bias.stride[1], bias.stride[2], bias.stride[3]}};
+        if (context.gpu && bias.on_host) run.bias = bias;
         run.hold(bias);
         overlaps.add("bias", bias);
     } else {

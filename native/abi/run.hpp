@@ -16,6 +16,7 @@ struct Run {
     int holding = 0;
     Call call;
     Array keep; // with data: to be packed, where the prepared mask has not done it
+    Array bias; // with data: of a GPU's run, where it came from the host
     attn_run_report* report = nullptr;
 
     // A small array of the call: where its address is kept, for a GPU fetches those that are on the host.

@@ -31,7 +31,7 @@ public:
 private:
     const cuda::Device& gpu_;
     const ::cuda::Stream stream_;
-    ::cuda::Address all_[2];
+    ::cuda::Address all_[3];
     int count_ = 0;
 };
 
@@ -47,20 +47,21 @@ void fetch_values(Run& run, const cuda::Device& gpu, unsigned char* to, ::cuda::
     }
     if (bytes) gpu.check(gpu.driver().to_device_async(::cuda::Address(to), run.staging.data + kStep, bytes, stream), "copying a run's values to the device");
 }
+uint64_t span_of(const Array& array) { return array.data && array.on_host ? uint64_t(array.bytes().end - array.bytes().begin) : 0; }
 uint64_t staged_bytes(const Run& run) {
-    uint64_t bytes = kStep;
+    uint64_t bytes = kStep + step(span_of(run.keep)) + step(span_of(run.bias));
     for (const Run::Value& v : run.values) bytes += v.array.on_host ? step(uint64_t(v.array.count()) * size_of(v.array.dtype)) : 0;
-    if (run.keep.data && run.keep.on_host) bytes += uint64_t(run.keep.bytes().end - run.keep.bytes().begin);
     return bytes;
 }
-void fetch_keep(Run& run, const cuda::Device& gpu, Scratch& scratch, ::cuda::Stream stream) {
-    const Array::Bytes from = run.keep.bytes();
+// A dense array that came from the host, strides and all; `staged`: its place in the page-locked memory.
+void fetch_dense(Array& array, const cuda::Device& gpu, Scratch& scratch, unsigned char* staged, ::cuda::Stream stream) {
+    const Array::Bytes from = array.bytes();
     const uint64_t size = uint64_t(from.end - from.begin);
-    unsigned char *to = scratch.get(size, "a keep mask that came from the host"), *staged = run.staging.data + run.staging.bytes - size;
+    unsigned char* to = scratch.get(size, "a dense mask or bias that came from the host");
     std::memcpy(staged, from.begin, size);
-    gpu.check(gpu.driver().to_device_async(::cuda::Address(to), staged, size, stream), "copying a keep mask to the device");
-    run.keep.data = to + (run.keep.data - from.begin);
-    run.keep.on_host = false;
+    gpu.check(gpu.driver().to_device_async(::cuda::Address(to), staged, size, stream), "copying a dense mask or bias to the device");
+    array.data = to + (array.data - from.begin);
+    array.on_host = false;
 }
 
 void launch(Run& run, const cuda::Device& gpu, ::cuda::Stream stream) {
@@ -70,8 +71,11 @@ void launch(Run& run, const cuda::Device& gpu, ::cuda::Stream stream) {
     if (!run.call.workspace) run.call.workspace = scratch.get(plan.choice.workspace_bytes, "a run's workspace");
     const cuda::Workspace at(p, plan.on_gpu);
     fetch_values(run, gpu, run.call.workspace + at.values, stream);
-    const bool naive = !plan.on_gpu.row->packed && plan.backend == Backend::naive;
-    if (run.keep.data && run.keep.on_host && p.Sk) fetch_keep(run, gpu, scratch, stream);
+    const bool naive = plan.backend == Backend::naive;
+    unsigned char* end = run.staging.data + run.staging.bytes;
+    for (Array* dense : {&run.keep, &run.bias})
+        if (const uint64_t size = span_of(*dense)) fetch_dense(*dense, gpu, scratch, end -= step(size), stream);
+    if (run.bias.data) run.call.bias.data = run.bias.data;
     PackedCells cells;
     const PackedCells* ready = nullptr;
     if (run.prepared && plan.on_gpu.row->packed && p.offset_kind != ATTN_OFFSET_PER_BATCH) {

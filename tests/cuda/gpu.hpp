@@ -69,8 +69,8 @@ public:
         args.q = tensor(host.q, sample.Q), args.k = tensor(host.k, sample.K), args.v = tensor(host.v, sample.V);
         args.o = tensor(host.o, sample.O), O = all_.size() - 1;
         args.lse = add(context, *host.lse, sample.lse.data(), sample.lse.size() * 4), lse = all_.size() - 1;
-        if (host.bias) args.bias = tensor(host.bias, sample.bias);
         if (!values_too) return;
+        if (host.bias) args.bias = tensor(host.bias, sample.bias);
         const auto values = [&](const attn_array*& array) {
             if (!array) return;
             size_t count = array->dtype == ATTN_UINT8 ? 1 : 4;
