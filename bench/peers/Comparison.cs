@@ -49,7 +49,9 @@ internal sealed class Comparison : IDisposable
     /// <param name="group">What is compared.</param>
     /// <param name="rows">Which of its rows.</param>
     /// <param name="progress">Told what is done.</param>
-    public Comparison(AttentionContext context, Group group, IReadOnlyList<Row> rows, Action<string> progress)
+    /// <param name="stop">Looked at between the ways that are tried.</param>
+    /// <exception cref="OperationCanceledException">It was stopped before there was anything to compare.</exception>
+    public Comparison(AttentionContext context, Group group, IReadOnlyList<Row> rows, Action<string> progress, CancellationToken stop)
     {
         _group = group;
         progress("filling memory");
@@ -59,7 +61,7 @@ internal sealed class Comparison : IDisposable
             foreach (Row row in rows)
             {
                 Check check = new(group, row, _operands, seed: 7);
-                (Peer peer, List<Tried> tried) = Choose(row, check, context.Workers, progress);
+                (Peer peer, List<Tried> tried) = Choose(row, check, context.Workers, progress, stop);
                 _contests.Add(new(row, check, new(context, group, row, _operands), peer, tried));
             }
         }
@@ -76,7 +78,7 @@ internal sealed class Comparison : IDisposable
     public List<RowResult> Measure(int rounds, Action<string> progress, CancellationToken stop)
     {
         Contest[] turns = [.. _contests];
-        foreach (Contest contest in turns)
+        foreach (Contest contest in turns.TakeWhile(_ => !stop.IsCancellationRequested))
         {
             progress($"{contest.Row.Name}: warming up");
             contest.Own.Run();
@@ -104,13 +106,18 @@ internal sealed class Comparison : IDisposable
     }
 
     /// <summary>The fastest of the ways that give what is right.</summary>
-    private (Peer, List<Tried>) Choose(Row row, Check check, int threads, Action<string> progress)
+    private (Peer, List<Tried>) Choose(Row row, Check check, int threads, Action<string> progress, CancellationToken stop)
     {
         Peer? best = null;
         double shortest = double.PositiveInfinity;
         List<Tried> tried = [];
         foreach (PeerWay way in PeerWay.Of(_group, row))
         {
+            if (stop.IsCancellationRequested)
+            {
+                best?.Dispose();
+                throw new OperationCanceledException(stop);
+            }
             progress($"{row.Name}: trying {way.Name}");
             Peer? peer = null;
             double milliseconds;

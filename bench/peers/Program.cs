@@ -79,10 +79,17 @@ internal static class Program
             }
             // A row that is also measured against its group's unmasked one brings it along.
             Row[] rows = wanted.Any(row => row.OwnGoal is not null) ? [.. wanted.Prepend(group.Rows[0]).Distinct()] : wanted;
-            using Comparison comparison = new(context, group, rows, Progress.Say);
-            report.Rows.AddRange(comparison.Measure(report.Rounds, Progress.Say, stop));
-            (long operands, long huge) = comparison.Memory;
-            report.Memory.Add(new(string.Join(", ", rows.Select(row => row.Name)), operands, huge));
+            try
+            {
+                using Comparison comparison = new(context, group, rows, Progress.Say, stop);
+                report.Rows.AddRange(comparison.Measure(report.Rounds, Progress.Say, stop));
+                (long operands, long huge) = comparison.Memory;
+                report.Memory.Add(new(string.Join(", ", rows.Select(row => row.Name)), operands, huge));
+            }
+            catch (OperationCanceledException)
+            {
+                // before its first round: there is nothing to report of this group
+            }
         }
         if (only.Length == 0 || only.Contains(Rows.Overhead))
         {

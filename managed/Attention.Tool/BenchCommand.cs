@@ -78,7 +78,11 @@ internal static class BenchCommand
                 },
                 group =>
                 {
-                    bar?.StopTask();
+                    if (bar is not null)
+                    {
+                        bar.Value = bar.MaxValue;
+                        bar.StopTask();
+                    }
                     name = group;
                     bar = bars.AddTask(Markup.Escape(group), maxValue: 1);
                 });
