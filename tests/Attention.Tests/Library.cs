@@ -141,18 +141,22 @@ internal static class Library
         where T : unmanaged
     {
         T poison = convert(double.NaN), untouched = convert(77);
-        using AttentionTensor q = Laid(p.Q, p.B, p.Hq, p.Sq, p.D, manner.Layout, convert, poison, out _), k = Laid(p.K, p.B, p.Hkv, p.Sk, p.D, manner.Layout, convert, poison, out _),
-            v = Laid(p.V, p.B, p.Hkv, p.Sk, p.Dv, manner.Layout, convert, poison, out _);
+        using AttentionTensor qHost = Laid(p.Q, p.B, p.Hq, p.Sq, p.D, manner.Layout, convert, poison, out T[] qData);
+        using AttentionTensor kHost = Laid(p.K, p.B, p.Hkv, p.Sk, p.D, manner.Layout, convert, poison, out T[] kData);
+        using AttentionTensor vHost = Laid(p.V, p.B, p.Hkv, p.Sk, p.Dv, manner.Layout, convert, poison, out T[] vData);
         double[] filled = new double[p.B * p.Hq * p.Sq * p.Dv];
         filled.AsSpan().Fill(77);
-        using AttentionTensor output = Laid(filled, p.B, p.Hq, p.Sq, p.Dv, manner.Layout, convert, untouched, out T[] memory);
+        using AttentionTensor oHost = Laid(filled, p.B, p.Hq, p.Sq, p.Dv, manner.Layout, convert, untouched, out T[] memory);
         float[] lse = new float[p.B * p.Hq * p.Sq], probabilities = new float[manner.Probabilities ? (long)p.B * p.Hq * p.Sq * p.Sk : 0];
-        using AttentionTensor lseTensor = AttentionTensor.Borrow<float>(lse, [p.B, p.Hq, p.Sq]);
-        using AttentionTensor? pTensor = manner.Probabilities ? AttentionTensor.Borrow<float>(probabilities, [p.B, p.Hq, p.Sq, p.Sk]) : null;
+        using AttentionTensor lseHost = AttentionTensor.Borrow<float>(lse, [p.B, p.Hq, p.Sq]);
+        using AttentionTensor? pHost = manner.Probabilities ? AttentionTensor.Borrow<float>(probabilities, [p.B, p.Hq, p.Sq, p.Sk]) : null;
+        using Placed<T> q = new(context, qHost, qData), k = new(context, kHost, kData), v = new(context, vHost, vData), output = new(context, oHost, memory);
+        using Placed<float> lseThere = new(context, lseHost, lse);
+        using Placed<float>? pThere = pHost is null ? null : new(context, pHost, probabilities);
         Mask mask = MaskOf(p);
         using PreparedMask? prepared = manner.Prepared ? context.Prepare(mask) : null;
         AttentionBias? bias = BiasOf(p);
-        AttentionProblem problem = AttentionProblem.For(q, k, v, output) with
+        AttentionProblem problem = AttentionProblem.For(q.Tensor, k.Tensor, v.Tensor, output.Tensor) with
         {
             Mask = mask.Kinds,
             Bias = bias?.Kinds ?? BiasKinds.None,
@@ -162,8 +166,12 @@ internal static class Library
             Probabilities = manner.Probabilities,
         };
         using AttentionPlan plan = context.Plan(problem, BackendPolicy.Only(backend) with { Deterministic = manner.Deterministic });
-        RunReport report = plan.Run(q, k, v, output, mask: prepared ?? mask, logSumExp: lseTensor, bias: bias, probabilities: pTensor);
-        HashSet<long> written = manner.Layout is Layout.Gaps or Layout.Spread ? [.. Places(p.B, p.Hq, p.Sq, p.Dv, output.Strides.ToArray())] : [];
+        RunReport report = plan.Run(
+            q.Tensor, k.Tensor, v.Tensor, output.Tensor, mask: prepared ?? mask, logSumExp: lseThere.Tensor, bias: bias, probabilities: pThere?.Tensor);
+        output.Fetch();
+        lseThere.Fetch();
+        pThere?.Fetch();
+        HashSet<long> written = manner.Layout is Layout.Gaps or Layout.Spread ? [.. Places(p.B, p.Hq, p.Sq, p.Dv, oHost.Strides.ToArray())] : [];
         for (long place = 0; written.Count > 0 && place < memory.LongLength; place++)
         {
             if (!written.Contains(place) && back(memory[place]) != 77)
@@ -171,7 +179,7 @@ internal static class Library
                 throw new AssertionException($"{p}, {manner}: element {place} between the rows of the output was written");
             }
         }
-        double[] o = [.. Places(p.B, p.Hq, p.Sq, p.Dv, output.Strides.ToArray()).Select(place => back(memory[place]))];
+        double[] o = [.. Places(p.B, p.Hq, p.Sq, p.Dv, oHost.Strides.ToArray()).Select(place => back(memory[place]))];
         return (new(o, Array.ConvertAll(lse, x => (double)x), manner.Probabilities ? Array.ConvertAll(probabilities, x => (double)x) : null), report);
     }
 

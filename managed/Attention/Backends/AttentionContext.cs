@@ -288,6 +288,17 @@ public sealed unsafe class AttentionContext : IDisposable
         return new(this, new(value));
     }
 
+    /// <summary>Computes a small problem with every backend and dtype that takes it, and compares with arithmetic in double precision: whether this device, its
+    /// driver and the kernels made for it can be trusted. On a GPU it compiles a handful of kernels where none are kept.</summary>
+    /// <returns>What became of each.</returns>
+    /// <exception cref="CudaException">The device failed.</exception>
+    /// <exception cref="ObjectDisposedException">The context was disposed.</exception>
+    public IReadOnlyList<SelfTestResult> SelfTest()
+    {
+        ThrowIfDisposed();
+        return Attention.SelfTest.Run(this);
+    }
+
     /// <summary>Gives back workspaces that no call is using.</summary>
     /// <exception cref="ObjectDisposedException">The context was disposed.</exception>
     public void Trim()

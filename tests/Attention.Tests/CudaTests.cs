@@ -1,0 +1,182 @@
+namespace Attention.Tests;
+
+/// <summary>What is a GPU's own in this API, on the first CUDA device there is. tests/cuda/managed.sh runs it over a driver without a GPU.</summary>
+[TestFixture]
+internal sealed class CudaTests
+{
+    private const int B = 2, H = 2, S = 40, D = 32;
+
+    private static readonly long[] s_shape = [B, H, S, D];
+
+    private static AttentionContext OnGpu => Contexts.Of("cuda");
+
+    [OneTimeSetUp]
+    public void NeedsADevice()
+    {
+        if (!Contexts.HasCuda)
+        {
+            Assert.Ignore(BackendFixture.NoCuda);
+        }
+        _ = OnGpu; // before anything counts what lives
+    }
+
+    private static Half[] Numbers(int seed)
+    {
+        Random random = new(seed);
+        return [.. Enumerable.Range(0, B * H * S * D).Select(_ => (Half)(random.NextDouble() - 0.5))];
+    }
+
+    private static Half[] Right(Mask mask)
+    {
+        Half[] right = new Half[B * H * S * D];
+        ScaledDotProductAttention.Compute<Half>(Numbers(1), s_shape, Numbers(2), s_shape, Numbers(3), s_shape, right, mask);
+        return right;
+    }
+
+    private static void IsRight(AttentionTensor output, Mask mask)
+    {
+        Half[] met = new Half[B * H * S * D], right = Right(mask);
+        output.Download<Half>(met);
+        for (int i = 0; i < met.Length; i++)
+        {
+            Assert.That((double)met[i], Is.EqualTo((double)right[i]).Within(2e-3), $"element {i}");
+        }
+    }
+
+    [Test]
+    public void The_runtime_is_described()
+    {
+        AttentionRuntimeInfo info = AttentionRuntime.Describe();
+        Assert.That(info.CudaDriver, Is.Not.Null);
+        Assert.That(info.Nvrtc, Is.Not.Null);
+        Assert.That(info.CudaUnavailable, Is.Null);
+        Assert.That(info.Devices, Does.Contain(AttentionDevice.Cuda()));
+        Assert.That(info.ToString(), Does.Contain("driver").And.Contain("NVRTC").And.Contain("cuda"));
+    }
+
+    [Test]
+    public void Auto_takes_the_GPU_and_says_so()
+    {
+        using AttentionContext context = AttentionContext.Create();
+        Assert.That(context.Device, Is.EqualTo(AttentionDevice.Cuda()));
+        Assert.That(context.InstructionSet, Does.StartWith("sm_"));
+        Assert.That(context.Explanation, Does.Contain("usable GPU"));
+        AttentionContextInfo info = context.Describe();
+        Assert.That(info.MemoryTotal, Is.GreaterThan(0).And.GreaterThanOrEqualTo(info.MemoryFree));
+    }
+
+    [Test]
+    public void A_device_that_is_not_there()
+    {
+        Assert.That(() => AttentionContext.Create(AttentionDevice.Cuda(99)), Throws.InstanceOf<CudaException>().With.Message.Contains("99"));
+    }
+
+    [Test]
+    public void It_passes_its_own_test()
+    {
+        IReadOnlyList<SelfTestResult> results = OnGpu.SelfTest();
+        Assert.That(results, Has.Count.EqualTo(8), "flash takes no float32");
+        Assert.That(results.Where(r => !r.Passed), Is.Empty);
+        Assert.That(results.Select(r => r.Kernel), Is.All.StartsWith("cuda."));
+    }
+
+    [TestCase(AttentionBackend.Flash)]
+    [TestCase(AttentionBackend.MemoryEfficient)]
+    [TestCase(AttentionBackend.Naive)]
+    public void Tensors_are_uploaded_computed_with_and_downloaded(AttentionBackend backend)
+    {
+        Mask mask = Mask.Causal & Mask.KeyLengths(S, 17);
+        using AttentionTensor q = OnGpu.Upload<Half>(Numbers(1), s_shape), k = OnGpu.Upload<Half>(Numbers(2), s_shape), v = OnGpu.Upload<Half>(Numbers(3), s_shape);
+        using AttentionTensor output = OnGpu.Allocate<Half>(s_shape);
+        using AttentionPlan plan = OnGpu.Plan(AttentionProblem.For(q, k, v) with { Mask = mask.Kinds }, BackendPolicy.Only(backend));
+        plan.Warmup();
+        RunReport report = plan.Run(q, k, v, output, mask);
+        Assert.That(report.Kernel, Does.StartWith("cuda."));
+        Assert.That(q.Device, Is.EqualTo(AttentionDevice.Cuda()));
+        IsRight(output, mask);
+        Assert.That(() => output.AsSpan<Half>(), Throws.InvalidOperationException.With.Message.Contains("Download"));
+    }
+
+    [Test]
+    public void Pointers_of_others_are_used_where_they_are()
+    {
+        using AttentionTensor memory = OnGpu.Upload<Half>([.. Numbers(1), .. Numbers(2), .. Numbers(3), .. Numbers(4)], [4L * B * H * S * D]);
+        AttentionTensor At(int part) => AttentionTensor.FromDevicePointer(
+            memory.Address + (part * B * H * S * D * 2), AttentionDType.Float16, s_shape, device: AttentionDevice.Cuda(), owner: memory);
+        using AttentionTensor q = At(0), k = At(1), v = At(2), output = At(3), result = OnGpu.Allocate<Half>(s_shape);
+        using AttentionPlan plan = OnGpu.Plan(AttentionProblem.For(q, k, v));
+        plan.Run(q, k, v, output);
+        plan.Run(q, k, v, result);
+        IsRight(result, Mask.None);
+        Half[] all = new Half[4 * B * H * S * D], alone = new Half[B * H * S * D];
+        memory.Download<Half>(all);
+        result.Download<Half>(alone);
+        Assert.That(all[(3 * alone.Length)..], Is.EqualTo(alone));
+        Assert.That(all[..alone.Length], Is.EqualTo(Numbers(1)), "nothing else was written");
+    }
+
+    [Test]
+    public unsafe void An_address_that_is_not_the_devices_is_refused()
+    {
+        Half[] host = new Half[B * H * S * D];
+        using AttentionTensor q = OnGpu.Upload<Half>(Numbers(1), s_shape), output = OnGpu.Allocate<Half>(s_shape);
+        using AttentionPlan plan = OnGpu.Plan(AttentionProblem.For(q, q, q));
+        fixed (Half* at = host)
+        {
+            using AttentionTensor wrong = AttentionTensor.FromDevicePointer((nint)at, AttentionDType.Float16, s_shape, device: AttentionDevice.Cuda());
+            Assert.That(() => plan.Run(wrong, q, q, output), Throws.ArgumentException.With.Property("ParamName").EqualTo("q").And.Message.Contains("no memory of CUDA's"));
+        }
+        using AttentionTensor borrowed = AttentionTensor.Borrow<Half>(host, s_shape);
+        Assert.That(() => plan.Run(borrowed, q, q, output), Throws.ArgumentException.With.Property("ParamName").EqualTo("q").And.Message.Contains("cpu:0"));
+        Assert.That(() => plan.Run<Half>(host, host, host, host), Throws.ArgumentException.With.Message.Contains("cpu:0"));
+    }
+
+    [Test]
+    public async Task Runs_on_streams_end_their_tasks()
+    {
+        Mask mask = Mask.Causal;
+        using AttentionTensor q = OnGpu.Upload<Half>(Numbers(1), s_shape), k = OnGpu.Upload<Half>(Numbers(2), s_shape), v = OnGpu.Upload<Half>(Numbers(3), s_shape);
+        using AttentionPlan plan = OnGpu.Plan(AttentionProblem.For(q, k, v) with { Mask = mask.Kinds });
+        using AttentionStream stream = OnGpu.CreateStream();
+        AttentionTensor[] outputs = [.. Enumerable.Range(0, 4).Select(_ => OnGpu.Allocate<Half>(s_shape))];
+        RunReport[] reports = await Task.WhenAll(outputs.Select((output, at) => plan.RunAsync(q, k, v, output, mask, stream: at % 2 == 0 ? stream : null)));
+        Assert.That(reports.Select(r => r.TilesVisited), Is.All.GreaterThan(0));
+        foreach (AttentionTensor output in outputs)
+        {
+            IsRight(output, mask);
+            output.Dispose();
+        }
+    }
+
+    [Test]
+    public void A_prepared_mask_is_packed_when_a_plan_first_uses_it()
+    {
+        byte[] keep = new byte[S * S];
+        new Random(5).NextBytes(keep);
+        Mask mask = Mask.Keep(Array.ConvertAll(keep, x => x > 100), [S, S]);
+        using PreparedMask prepared = OnGpu.Prepare(mask);
+        Assert.That((prepared.FullCells, prepared.PartialCells, prepared.EmptyCells), Is.EqualTo((0L, 1L, 0L)));
+        long bytes = prepared.Bytes;
+        using AttentionTensor q = OnGpu.Upload<Half>(Numbers(1), s_shape), k = OnGpu.Upload<Half>(Numbers(2), s_shape), v = OnGpu.Upload<Half>(Numbers(3), s_shape);
+        using AttentionTensor output = OnGpu.Allocate<Half>(s_shape);
+        using AttentionPlan plan = OnGpu.Plan(AttentionProblem.For(q, k, v) with { Mask = mask.Kinds });
+        Assert.That(plan.Run(q, k, v, output, prepared).MaskPasses, Is.EqualTo(1));
+        Assert.That(plan.Run(q, k, v, output, prepared).MaskPasses, Is.Zero);
+        IsRight(output, mask);
+        Assert.That(prepared.Bytes, Is.GreaterThan(bytes));
+    }
+
+    [Test]
+    public void Memory_is_counted_and_given_back()
+    {
+        using AttentionContext context = AttentionContext.Create(AttentionDevice.Cuda());
+        using (AttentionTensor tensor = context.Allocate<byte>([1 << 20]))
+        {
+            Assert.That(context.Describe().LiveBytes, Is.EqualTo(1 << 20));
+        }
+        context.Trim();
+        Assert.That(context.Describe().LiveBytes, Is.Zero);
+        Assert.That(() => context.Allocate<byte>([1L << 50]), Throws.InstanceOf<DeviceOutOfMemoryException>()
+            .With.Property("Asked").EqualTo(1L << 50).And.Property("Free").GreaterThan(0).And.Message.Contains("CUDA_ERROR_OUT_OF_MEMORY"));
+    }
+}
