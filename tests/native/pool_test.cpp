@@ -89,7 +89,7 @@ TEST(Pool, SixtyFourCallersNeitherDeadlockNorOversubscribe) {
     }
     for (auto& t : callers) t.join();
     EXPECT_EQ(done, expected);
-    EXPECT_EQ(most, 2);
+    EXPECT_LE(most, 2); // that two places are used at once is shown above: here a busy machine may run the callers one by one
 }
 
 TEST(Pool, TwoCallersTakeNoLongerThanOneAfterTheOther) {
