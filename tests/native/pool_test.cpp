@@ -10,6 +10,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <set>
@@ -98,13 +99,17 @@ TEST(Pool, TwoCallersTakeNoLongerThanOneAfterTheOther) {
     const Pool::Work work = [](int, int64_t) { wait_ms(2); };
     const auto call = [&] { pool.parallel(20, 1, work); };
     call();
-    const double apart = seconds_of([&] { call(), call(); });
-    const double together = seconds_of([&] {
-        std::thread other(call);
-        call();
-        other.join();
-    });
-    EXPECT_LE(together, apart * 1.25);
+    double least = 1e9; // of ten tries: a machine that is busy with others delays some
+    for (int attempt = 0; attempt < 10 && !(least <= 1.1); ++attempt) {
+        const double apart = seconds_of([&] { call(), call(); });
+        const double together = seconds_of([&] {
+            std::thread other(call);
+            call();
+            other.join();
+        });
+        least = std::min(least, together / apart);
+    }
+    EXPECT_LE(least, 1.1);
 }
 
 TEST(Pool, CallersAreServedInOrder) {
