@@ -21,7 +21,7 @@ double timed(int threads, F&& f) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-constexpr int64_t kLoops = 4'000'000;
+constexpr int64_t kLoops = 12'000'000;
 constexpr int kChains = 12; // more than latency times ports
 
 #define FMA(width, at) "vfmadd231ps %%" width "mm14,%%" width "mm15,%%" width "mm" at "\n"

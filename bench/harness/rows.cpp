@@ -1,9 +1,12 @@
 #include "rows.hpp"
 
 #include <unistd.h>
+#include <chrono>
+#include <condition_variable>
 #include <fstream>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 
@@ -197,41 +200,76 @@ Group decode(const Setting& s, int64_t key_heads) {
     return g.take();
 }
 
+// Threads that call as a service's would: they live on, wait, and start together.
+class Callers {
+public:
+    explicit Callers(std::vector<std::shared_ptr<Run>> runs) : runs_(std::move(runs)) {
+        for (size_t k = 0; k < runs_.size(); ++k) threads_.emplace_back([this, k] { live(k); });
+    }
+    ~Callers() {
+        {
+            const std::lock_guard lock(mutex_);
+            stopping_ = true;
+        }
+        start_.notify_all();
+        for (std::thread& t : threads_) t.join();
+    }
+    // Seconds of one call by each; `together` or one after the other.
+    double seconds(bool together) {
+        std::unique_lock lock(mutex_);
+        const auto began = std::chrono::steady_clock::now();
+        running_ = runs_.size(), next_ = together ? runs_.size() : 1, ++turn_;
+        start_.notify_all();
+        done_.wait(lock, [&] { return running_ == 0; });
+        if (!failure_.empty()) throw std::runtime_error(failure_);
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    }
+    std::string wrong(bool together) {
+        for (const auto& run : runs_) run->poison();
+        seconds(together);
+        for (size_t k = 0; k < runs_.size(); ++k)
+            if (const std::string why = runs_[k]->wrong(); !why.empty()) return "caller " + std::to_string(k) + ": " + why;
+        return {};
+    }
+
+private:
+    void live(size_t me) {
+        std::unique_lock lock(mutex_);
+        for (int64_t turn = 1;; ++turn) {
+            start_.wait(lock, [&] { return stopping_ || (turn_ >= turn && me < next_); });
+            if (stopping_) return;
+            lock.unlock();
+            std::string failure;
+            try {
+                runs_[me]->seconds();
+            } catch (const std::exception& e) { failure = e.what(); }
+            lock.lock();
+            if (!failure.empty()) failure_ = failure;
+            if (next_ == me + 1) ++next_, start_.notify_all();
+            if (--running_ == 0) done_.notify_one();
+        }
+    }
+
+    const std::vector<std::shared_ptr<Run>> runs_;
+    std::mutex mutex_;
+    std::condition_variable start_, done_;
+    int64_t turn_ = 0;
+    size_t next_ = 0, running_ = 0; // callers below next_ may go
+    bool stopping_ = false;
+    std::string failure_;
+    std::vector<std::thread> threads_;
+};
+
 Group callers(const Setting& s) {
     const Case plain = sizes(2, 8, 8, 700, 700, 64);
     Group g{"callers", "two callers at once, 64 callers at once: B2 H8 S700 D64 each"};
-    std::vector<std::shared_ptr<Run>> runs;
-    for (int k = 0; k < 64; ++k) runs.push_back(std::make_shared<Run>(context(s.threads), plain, std::make_shared<Operands>(plain)));
-    const auto clock = [](auto&& f) {
-        const auto began = std::chrono::steady_clock::now();
-        f();
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    };
     for (const size_t n : {size_t(2), size_t(64)}) {
+        std::vector<std::shared_ptr<Run>> runs;
+        for (size_t k = 0; k < n; ++k) runs.push_back(std::make_shared<Run>(context(s.threads), plain, std::make_shared<Operands>(plain)));
+        const auto all = std::make_shared<Callers>(std::move(runs));
         const std::string count = std::to_string(n);
-        const auto judged = [runs, n](const std::function<double()>& all) {
-            return [runs, n, all] {
-                for (size_t k = 0; k < n; ++k) runs[k]->poison();
-                all();
-                for (size_t k = 0; k < n; ++k)
-                    if (std::string why = runs[k]->wrong(); !why.empty()) return "caller " + std::to_string(k) + ": " + why;
-                return std::string();
-            };
-        };
-        const std::function<double()> in_turn = [=] {
-            return clock([&] {
-                for (size_t k = 0; k < n; ++k) runs[k]->seconds();
-            });
-        };
-        const std::function<double()> at_once = [=] {
-            return clock([&] {
-                std::vector<std::thread> threads;
-                for (size_t k = 0; k < n; ++k) threads.emplace_back([&runs, k] { runs[k]->seconds(); });
-                for (std::thread& t : threads) t.join();
-            });
-        };
-        g.subjects.push_back({count + " in turn", in_turn, judged(in_turn)});
-        g.subjects.push_back({count + " at once", at_once, judged(at_once)});
+        for (const bool together : {false, true})
+            g.subjects.push_back({count + (together ? " at once" : " in turn"), [=] { return all->seconds(together); }, [=] { return all->wrong(together); }});
         g.lines.push_back({count + " callers at once", "x one after the other", count + " at once", count + " in turn", 1, Better::lower, 1.1, 1});
     }
     return g;

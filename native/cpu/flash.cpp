@@ -136,7 +136,7 @@ private:
                 const uint64_t bits = low_bits(kPanel) << (j * kPanel);
                 if (!(any & bits)) continue;
                 Panel& x = *panel++;
-                x.K = sK + (c * kPanels + j) * kPanel * D, x.V = sV + (c * kCell + j * kPanel) * Dv;
+                x.K = sK + (c * kPanels + j) * kPanel * D, x.V = V + (c * kCell + j * kPanel) * Dv;
                 x.key = (c0 + c) * kCell + j * kPanel;
                 x.whole = !(~every & bits), x.hidden = false;
                 x.bits = reinterpret_cast<const unsigned char*>(s.words + row % kCell * s.step) + j * kPanel / 8, x.row_bytes = s.step * 8;
@@ -307,25 +307,32 @@ private:
         std::memset(sO, 0, size_t(rows * Dv) * sizeof(float));
         std::memset(sl, 0, size_t(rows * kWidth) * sizeof(float));
     }
-    // K^T in panels, V as it is; only cells that some query sees. Values past the end are zero, whatever the caller holds there.
+    // K^T in panels, V as it is; only cells that some query sees. Values past the end are zero, whatever the caller holds there. Where no row and no key is
+    // hidden V is read where it lies, if it lies there as it would here.
     template <class T>
     void load_keys(int64_t c0, int64_t c1) {
         vec product{};
         bool partial = with_terms;
+        for (int64_t c = c0; c < c1; ++c)
+            for (int r = 0; r * kCell < rows; ++r) partial |= sights[r][c - c0].cell == Cell::partial;
+        V = sV;
+        if constexpr (std::is_same_v<T, float>) {
+            const float* values = heads_of<float>(call.V, p.v).row(b, h / p.group(), c0 * kCell);
+            const bool lies = reinterpret_cast<uintptr_t>(values) % (kWidth * sizeof(float)) == 0 && p.v.row == Dv;
+            if (!partial && lies && c1 * kCell <= rule.keys) V = values;
+        }
         for (int64_t c = c0; c < c1; ++c) {
             bool seen = false;
-            for (int r = 0; r * kCell < rows; ++r) {
-                seen |= sights[r][c - c0].cell != Cell::empty;
-                partial |= sights[r][c - c0].cell == Cell::partial;
-            }
+            for (int r = 0; r * kCell < rows; ++r) seen |= sights[r][c - c0].cell != Cell::empty;
             if (!seen) continue;
-            pack_cell<T>(c * kCell, (c - c0) * kCell, product);
+            pack_keys<T>(c * kCell, (c - c0) * kCell);
+            if (V == sV) copy_values<T>(c * kCell, (c - c0) * kCell, product);
         }
         poisoned = partial && sum(product) != 0; // 0 * inf is NaN: then queries go one by one, and meet only panels in which they see a key
     }
     template <class T>
-    [[gnu::noinline]] void pack_cell(int64_t k0, int64_t slot, vec& product) {
-        const Heads<const T> K = heads_of<T>(call.K, p.k), V = heads_of<T>(call.V, p.v);
+    [[gnu::noinline]] void pack_keys(int64_t k0, int64_t slot) {
+        const Heads<const T> K = heads_of<T>(call.K, p.k);
         const int64_t n = rule.keys - k0, hkv = h / p.group();
         for (int64_t k = 0; k < kCell; k += kWidth) {
             const T* row[kWidth];
@@ -341,9 +348,14 @@ private:
                     if (d + i < D) store(panel + (d + i) * kPanel, x[i]);
             }
         }
+    }
+    template <class T>
+    [[gnu::noinline]] void copy_values(int64_t k0, int64_t slot, vec& product) {
+        const Heads<const T> values = heads_of<T>(call.V, p.v);
+        const int64_t n = rule.keys - k0, hkv = h / p.group();
         vec zero = product;
         for (int64_t k = 0; k < kCell; ++k) {
-            const T* row = V.row(b, hkv, k0 + smaller(k, n - 1));
+            const T* row = values.row(b, hkv, k0 + smaller(k, n - 1));
             for (int64_t d = 0; d < Dv; d += kWidth) {
                 const vec v = load(row + d, k < n ? p.Dv - d : 0);
                 zero += v * 0.f;
@@ -400,6 +412,7 @@ private:
     const Sights mask;
     bool poisoned = false;
     float *sQ, *sO, *sK, *sV, *sS, *sl, *sm;
+    const float* V = nullptr; // of this step: sV, or the caller's
     uint64_t* sWords;
     Sight sights[kMaxCells][kMaxKeyCells];
     Documents documents[kMaxCells];
