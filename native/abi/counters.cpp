@@ -5,7 +5,7 @@ using namespace attn::abi;
 
 attn_status attn_counters_read(attn_counters* out) {
     return guarded([&] {
-        checked(out, "counters");
+        check_reserved(checked(out, "counters").reserved, "counters");
         const Counters& c = counters();
         const auto live = [&](Kind kind) { return c.live[int(kind)].load(); };
         *out = {sizeof *out,

@@ -72,6 +72,10 @@ void check_size(const void* structure, uint32_t known, const char* name) {
             fail(ATTN_NOT_SUPPORTED, "%s: byte %u is set, in a field this library does not know; it knows %u bytes", name, at, known);
 }
 
+void check_reserved(uint32_t reserved, const char* name) {
+    if (reserved) fail(ATTN_NOT_SUPPORTED, "%s.reserved is %u; this library knows no use of it: 0 is allowed", name, reserved);
+}
+
 } // namespace attn::abi
 
 extern "C" {

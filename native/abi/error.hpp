@@ -43,6 +43,9 @@ T& checked(T* structure, const char* name) {
     return const_cast<T&>(checked<T>(const_cast<const T*>(structure), name));
 }
 
+// A seat without a use.
+void check_reserved(uint32_t reserved, const char* name);
+
 template <class T>
 T& required(T* pointer, const char* name) {
     if (!pointer) fail(ATTN_INVALID_ARGUMENT, "%s is null; it must point to where the result goes", name);

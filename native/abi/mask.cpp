@@ -50,6 +50,14 @@ const int32_t* bound_lengths(const Array& a, const char* name, int64_t batch, in
     return n;
 }
 
+// Before there is a problem: a length's upper limit is not known yet, its lower one is.
+void check_not_negative(const Array& a, const char* name) {
+    if (!a.rank || !a.on_host) return;
+    const auto* n = reinterpret_cast<const int32_t*>(a.data);
+    for (int64_t b = 0; b < a.count(); ++b)
+        if (n[b] < 0) fail(ATTN_INVALID_ARGUMENT, "mask.%s[%lld] is %d; 0 or more is allowed", name, static_cast<long long>(b), n[b]);
+}
+
 } // namespace
 
 MaskValues checked_values(const Context& context, const attn_mask_values* values) {
@@ -256,7 +264,11 @@ attn_status attn_mask_prepare(attn_context context, const attn_mask_values* valu
     return guarded([&] {
         required(mask, "mask");
         const auto c = get<Context>(context, "context");
-        *mask = static_cast<attn_mask>(add(std::make_shared<PreparedMask>(c, checked_values(*c, values))));
+        const MaskValues m = checked_values(*c, values);
+        check_not_negative(m.key_lengths, "key_lengths");
+        check_not_negative(m.query_lengths, "query_lengths");
+        check_not_negative(m.prefix, "prefix");
+        *mask = static_cast<attn_mask>(add(std::make_shared<PreparedMask>(c, m)));
     });
 }
 

@@ -128,7 +128,7 @@ void bind_terms(Run& run, const attn_run_args& args, Overlaps& overlaps) {
 }
 
 void bind_all(Run& run, const attn_run_args& args) {
-    if (args.reserved) fail(ATTN_NOT_SUPPORTED, "args.reserved is %u; this library knows no use of it: 0 is allowed", args.reserved);
+    check_reserved(args.reserved, "args");
     const Problem& p = run.plan->problem;
     const Context& context = *run.plan->context;
     Call& call = run.call;
@@ -165,7 +165,10 @@ void bind_all(Run& run, const attn_run_args& args) {
         if (context.gpu) context.gpu->check_pointer(args.workspace, "args.workspace");
         call.workspace = static_cast<unsigned char*>(args.workspace);
     }
-    if (args.report) run.report = &checked(args.report, "args.report");
+    if (args.report) {
+        run.report = &checked(args.report, "args.report");
+        check_reserved(run.report->reserved, "args.report");
+    }
     if (context.gpu && run.plan->on_gpu.row->D)
         for (const auto& [name, data] : {std::pair{"q", call.Q}, {"k", call.K}, {"v", call.V}, {"o", const_cast<const void*>(call.O)}})
             if (reinterpret_cast<uintptr_t>(data) % 16)
@@ -272,7 +275,7 @@ attn_status attn_run(attn_plan plan, const attn_run_args* args) {
 
 attn_status attn_plan_tiles(attn_plan plan, const attn_run_args* args, attn_tiles* tiles) {
     return guarded([&] {
-        checked(tiles, "tiles");
+        check_reserved(checked(tiles, "tiles").reserved, "tiles");
         Map map;
         bind_map(map, plan, args);
         const attn::Mask& mask = map.run.call.mask;

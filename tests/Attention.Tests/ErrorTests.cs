@@ -110,9 +110,11 @@ internal sealed class ErrorTests(AttentionBackend backend, string device) : Back
     [Test]
     public void Lengths_out_of_range_in_a_prepared_mask()
     {
-        using PreparedMask tooLong = Context.Prepare(Mask.KeyLengths(3, 10)), negative = Context.Prepare(Mask.KeyLengths(3, -4));
+        using PreparedMask tooLong = Context.Prepare(Mask.KeyLengths(3, 10));
         RunRefuses("mask", MaskKind.KeyLengths, tooLong, "10", "9");
-        RunRefuses("mask", MaskKind.KeyLengths, negative, "-4", "9");
+        Refuses("mask", () => Context.Prepare(Mask.KeyLengths(3, -4)), "key_lengths[1] is -4", "0 or more");
+        Refuses("mask", () => Context.Prepare(Mask.QueryLengths(-1, 3)), "query_lengths[0] is -1", "0 or more");
+        Refuses("mask", () => Context.Prepare(Mask.Prefix(3, int.MinValue)), "prefix[1] is -2147483648", "0 or more");
     }
 
     [Test]

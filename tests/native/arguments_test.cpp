@@ -189,6 +189,14 @@ TEST(Arguments, RunsThatCannotBe) {
         {"an offset too", [](auto&, auto& a) { a.offset = 5; }, ATTN_INVALID_ARGUMENT, {"args.offset", "5"}},
         {"misaligned workspace", [](auto& s, auto& a) { a.workspace = s.lse.data() + 1, a.workspace_bytes = 1u << 20; }, ATTN_INVALID_ARGUMENT, {"workspace"}},
         {"reserved", [](auto&, auto& a) { a.reserved = 1; }, ATTN_NOT_SUPPORTED, {"reserved", "1"}},
+        {"reserved of the report",
+         [](auto&, auto& a) {
+             static attn_run_report report;
+             report = {sizeof report, 3, 0, 0};
+             a.report = &report;
+         },
+         ATTN_NOT_SUPPORTED,
+         {"args.report.reserved", "3", "0 is allowed"}},
         {"stale stream", [](auto&, auto& a) { a.stream = reinterpret_cast<attn_stream>(0x1234567800000001); }, ATTN_INVALID_HANDLE, {"args.stream", "stream"}},
     };
     const Context c = context();
@@ -204,6 +212,34 @@ TEST(Arguments, RunsThatCannotBe) {
         EXPECT_TRUE(failed(attn_run(p, &args), bad.status, bad.words));
         EXPECT_EQ(sample.O.bytes, before) << "something was written";
     }
+}
+
+TEST(Arguments, ReservedSeatsOfWhatIsAskedFor) {
+    const Context c = context();
+    Sample sample(rich());
+    const Plan p = plan(c, sample.described(), ATTN_BACKEND_NAIVE);
+    attn_tiles tiles{};
+    tiles.size = sizeof tiles, tiles.reserved = 7;
+    EXPECT_TRUE(failed(attn_plan_tiles(p, &sample.args(), &tiles), ATTN_NOT_SUPPORTED, {"tiles.reserved", "7", "0 is allowed"}));
+    attn_counters counters{};
+    counters.size = sizeof counters, counters.reserved = 9;
+    EXPECT_TRUE(failed(attn_counters_read(&counters), ATTN_NOT_SUPPORTED, {"counters.reserved", "9", "0 is allowed"}));
+}
+
+TEST(Arguments, NegativeLengthsOfAMaskToPrepare) {
+    const Context c = context();
+    const auto prepare = [&](auto&& change) {
+        Case what = rich();
+        change(what);
+        Sample sample(what);
+        attn_mask made = nullptr;
+        const attn_status status = attn_mask_prepare(c, &sample.mask_values(), &made);
+        EXPECT_EQ(made, nullptr);
+        return status;
+    };
+    EXPECT_TRUE(failed(prepare([](Case& x) { x.key_lengths[1] = -4; }), ATTN_INVALID_ARGUMENT, {"mask.key_lengths[1]", "-4", "0 or more"}));
+    EXPECT_TRUE(failed(prepare([](Case& x) { x.query_lengths[0] = -1; }), ATTN_INVALID_ARGUMENT, {"mask.query_lengths[0]", "-1", "0 or more"}));
+    EXPECT_TRUE(failed(prepare([](Case& x) { x.prefix[0] = INT32_MIN; }), ATTN_INVALID_ARGUMENT, {"mask.prefix[0]", "-2147483648", "0 or more"}));
 }
 
 TEST(Arguments, ContextsThatCannotBe) {

@@ -168,7 +168,8 @@ public sealed unsafe class AttentionContext : IDisposable
     }
 
     /// <summary>Copies a mask's values and classes and packs its dense part, once for many runs.</summary>
-    /// <exception cref="ArgumentException">The mask is prepared already, or a value of it is out of range.</exception>
+    /// <exception cref="ArgumentException">The mask is prepared already, or a length or prefix in host memory is negative; what is too long
+    /// for a problem is found when it is run, or by <see cref="Prepare(Mask, AttentionProblem)"/>.</exception>
     /// <exception cref="DeviceOutOfMemoryException">The device has not the memory.</exception>
     /// <exception cref="ObjectDisposedException">The context, or a tensor of the mask, was disposed.</exception>
     public PreparedMask Prepare(Mask mask)
