@@ -17,7 +17,8 @@ namespace Attention.Peers;
 /// <param name="Rounds">Each round's difference in nanoseconds.</param>
 /// <param name="Fault">Where the two results are not the same bits; null: they are.</param>
 internal sealed record OverheadResult(
-    int Workers, string Through, Spread NativeNanoseconds, Spread ManagedNanoseconds, Spread OverheadNanoseconds, double Goal, long BytesAllocated, int Calls, IReadOnlyList<double> Rounds, string? Fault);
+    int Workers, string Through, Spread NativeNanoseconds, Spread ManagedNanoseconds, Spread OverheadNanoseconds, double Goal, long BytesAllocated, int Calls,
+    IReadOnlyList<double> Rounds, string? Fault);
 
 /// <summary>A tiny problem, [1, 1, 16, 16, 64], by a plan that is reused: through the library, and straight through the C ABI.</summary>
 internal sealed unsafe class CallOverhead : IDisposable
@@ -89,7 +90,8 @@ internal sealed unsafe class CallOverhead : IDisposable
         return native.Count == 0 ? [] : ways.Select((way, at) =>
         {
             double[] differences = [.. managed[at].Zip(native, (one, other) => one - other)];
-            return new OverheadResult(_context.Workers, way.Through, Spread.Of(native), Spread.Of(managed[at]), Spread.Of(differences), Goal, bytes[at], calls, differences, fault);
+            return new OverheadResult(
+                _context.Workers, way.Through, Spread.Of(native), Spread.Of(managed[at]), Spread.Of(differences), Goal, bytes[at], calls, differences, fault);
         });
     }
 

@@ -19,8 +19,10 @@ internal sealed class Check
         _places = [.. Enumerable.Range(0, Samples).Select(s => (
             random.Next(group.Batch), random.Next(group.Heads), s switch { 0 => 0, 1 => last, _ => random.Next(last + 1) }))];
         double[] Rows(HugeMemory memory, Func<int, int> begin, int count) =>
-            [.. _places.SelectMany(place => memory.Span.Slice(((((place.Batch * group.Heads) + place.Head) * group.Length) + begin(place.Begin)) * group.Dim, count * group.Dim).ToArray())
-                .Select(value => (double)value)];
+        [
+            .. _places.Select(place => (((place.Batch * group.Heads) + place.Head) * group.Length) + begin(place.Begin))
+                .SelectMany(first => memory.Span.Slice(first * group.Dim, count * group.Dim).ToArray()).Select(value => (double)value),
+        ];
         _problem = new()
         {
             B = Samples,

@@ -32,8 +32,8 @@ internal sealed record Side(string What, Spread Milliseconds, double GflopPerSec
 /// <param name="Peer">ONNX Runtime.</param>
 /// <param name="Tried">Every way of asking it.</param>
 internal sealed record RowResult(
-    string Row, string Title, IReadOnlyList<long> Shape, IReadOnlyList<int>? KeyLengths, double Share, Spread Ratio, double Goal, Spread? OwnRatio, double? OwnGoal, Side Own, Side Peer,
-    IReadOnlyList<Tried> Tried)
+    string Row, string Title, IReadOnlyList<long> Shape, IReadOnlyList<int>? KeyLengths, double Share, Spread Ratio, double Goal, Spread? OwnRatio,
+    double? OwnGoal, Side Own, Side Peer, IReadOnlyList<Tried> Tried)
 {
     public string? Fault => Own.Fault ?? Peer.Fault;
 }
@@ -146,7 +146,8 @@ internal sealed class Comparison : IDisposable
         }
         if (best is null)
         {
-            throw new InvalidOperationException($"{row.Name}: no way of asking ONNX Runtime gives what is right: {string.Join("; ", tried.Select(t => $"{t.Way}: {t.Why}"))}");
+            string refusals = string.Join("; ", tried.Select(t => $"{t.Way}: {t.Why}"));
+            throw new InvalidOperationException($"{row.Name}: no way of asking ONNX Runtime gives what is right: {refusals}");
         }
         return (best, [.. tried.Select(t => t.Why is null && t.Way != best.Way.Name ? t with { Why = "slower" } : t)]);
     }
@@ -155,7 +156,8 @@ internal sealed class Comparison : IDisposable
     {
         Contest first = _contests[0];
         (Row row, double operations) = (contest.Row, _group.Operations(contest.Row));
-        Spread? ownRatio = contest == first || first.Row is not { Lengths: null, Causal: false } ? null : Spread.Of([.. contest.OwnTimes.Zip(first.OwnTimes, (time, own) => time / own)]);
+        bool besideUnmasked = contest != first && first.Row is { Lengths: null, Causal: false };
+        Spread? ownRatio = besideUnmasked ? Over(contest.OwnTimes, first.OwnTimes) : null;
         Side Side(string what, List<double> times, HugeMemory output, Func<int, int, int, int> rowAt)
         {
             Spread spread = Spread.Of(times);
@@ -163,10 +165,12 @@ internal sealed class Comparison : IDisposable
             return new(what, spread, Math.Round(operations / spread.Median / 1e6, 1), error, fault, times);
         }
         return new(
-            row.Name, row.Title, _group.Shape, row.Lengths, Math.Round(_group.Share(row), 6), Spread.Of([.. contest.OwnTimes.Zip(contest.PeerTimes, (own, peer) => own / peer)]), row.Goal, ownRatio,
+            row.Name, row.Title, _group.Shape, row.Lengths, Math.Round(_group.Share(row), 6), Over(contest.OwnTimes, contest.PeerTimes), row.Goal, ownRatio,
             ownRatio is null ? null : row.OwnGoal, Side(contest.Own.Kernel, contest.OwnTimes, contest.Own.Output, contest.Own.RowAt),
             Side(contest.Peer.Way.Name, contest.PeerTimes, contest.Peer.Output, contest.Peer.RowAt), contest.Tried);
     }
+
+    private static Spread Over(List<double> times, List<double> others) => Spread.Of([.. times.Zip(others, (time, other) => time / other)]);
 
     private static double Time(Action run)
     {

@@ -39,11 +39,10 @@ internal sealed unsafe partial class HugeMemory : IDisposable
     public Span<float> Span => new((void*)Address, Count);
 
     /// <summary>Bytes of this process that lie on huge pages now.</summary>
-    public static long OfProcess() => File.ReadLines("/proc/self/smaps_rollup").Where(line => line.StartsWith("AnonHugePages:", StringComparison.Ordinal))
-        .Sum(line => long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1])) * 1024;
+    public static long OfProcess() => Machine.Kibibytes("/proc/self/smaps_rollup", "AnonHugePages:") * 1024;
 
-    /// <summary>ONNX Runtime's scratch comes from malloc, which takes huge pages only where it is told so when the process starts: where it was not, the process
-    /// begins again, as it was but for that.</summary>
+    /// <summary>ONNX Runtime's scratch comes from malloc, which takes huge pages only where it is told so when the process starts: where it was not, the
+    /// process begins again, as it was but for that.</summary>
     public static void ForMalloc()
     {
         const string Variable = "GLIBC_TUNABLES", Huge = "glibc.malloc.hugetlb=1";

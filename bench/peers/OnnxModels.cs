@@ -17,7 +17,8 @@ internal sealed record OnnxValue(string Name, OnnxType Type, params long[] Shape
 /// <summary>Models of one node: the two operators of ONNX Runtime that compute attention.</summary>
 internal static class OnnxModels
 {
-    /// <summary>ai.onnx Attention, opset 23, or 24 where <paramref name="keyLengths"/> are given: Q [B, Hq, Sq, D], K [B, Hkv, Sk, D], V [B, Hkv, Sk, Dv], O [B, Hq, Sq, Dv].</summary>
+    /// <summary>ai.onnx Attention, opset 23, or 24 where <paramref name="keyLengths"/> are given: Q [B, Hq, Sq, D], K [B, Hkv, Sk, D],
+    /// V [B, Hkv, Sk, Dv], O [B, Hq, Sq, Dv].</summary>
     /// <param name="q">Queries; likewise <paramref name="k"/>, <paramref name="v"/> and the output <paramref name="o"/>.</param>
     /// <param name="mask">bool (true = takes part) or the dtype of Q (added), broadcast to [B, Hq, Sq, Sk]; null: none.</param>
     /// <param name="causal">Top-left causal.</param>
@@ -25,7 +26,8 @@ internal static class OnnxModels
     /// <param name="softcap">0 = off. Only without a mask: the operator caps after it adds.</param>
     /// <param name="keyLengths">int64 [B]: keys from there on are padding; null: none.</param>
     public static byte[] Attention(
-        OnnxValue q, OnnxValue k, OnnxValue v, OnnxValue o, OnnxValue? mask = null, bool causal = false, float? scale = null, float softcap = 0, OnnxValue? keyLengths = null)
+        OnnxValue q, OnnxValue k, OnnxValue v, OnnxValue o, OnnxValue? mask = null, bool causal = false, float? scale = null, float softcap = 0,
+        OnnxValue? keyLengths = null)
     {
         OnnxWriter node = new();
         OnnxValue?[] inputs = [q, k, v, mask, null, null, keyLengths]; // between them: keys and values of the past
@@ -58,7 +60,8 @@ internal static class OnnxModels
     /// <param name="scale">Null: 1 / sqrt(D).</param>
     /// <param name="causal">Top-left causal where Sq = Sk.</param>
     public static byte[] MultiHeadAttention(
-        OnnxValue q, OnnxValue k, OnnxValue v, OnnxValue o, int heads, OnnxValue? keyLengths = null, OnnxValue? bias = null, float? scale = null, bool causal = false)
+        OnnxValue q, OnnxValue k, OnnxValue v, OnnxValue o, int heads, OnnxValue? keyLengths = null, OnnxValue? bias = null, float? scale = null,
+        bool causal = false)
     {
         OnnxWriter node = new();
         foreach (string name in new[] { q.Name, k.Name, v.Name, "", keyLengths?.Name ?? "", bias?.Name ?? "" })

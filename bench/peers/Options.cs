@@ -13,7 +13,7 @@ internal sealed class Options
     [Option("threads", MetaValue = "N", Default = 2, HelpText = "threads that compute, of either side, 1 to 1024")]
     public int Threads { get; set; }
 
-    [Option("only", MetaValue = "NAME", HelpText = "measures this row alone; may be given more than once. A row without a mask comes along where another is also measured against it")]
+    [Option("only", MetaValue = "NAME", HelpText = "measures this row alone, and the row without a mask where a goal needs it; may be given more than once")]
     public IEnumerable<string> Only { get; set; } = [];
 
     [Option("quick", HelpText = "three rounds, to see whether all is well: no measurement")]

@@ -48,7 +48,8 @@ internal sealed class Peer : IDisposable
     public HugeMemory Output { get; }
 
     /// <summary>Where a row of O begins.</summary>
-    public int RowAt(int b, int h, int i) => _group.Dim * (Way.Turned ? (((b * _group.Length) + i) * _group.Heads) + h : (((b * _group.Heads) + h) * _group.Length) + i);
+    public int RowAt(int b, int h, int i) =>
+        _group.Dim * (Way.Turned ? (((b * _group.Length) + i) * _group.Heads) + h : (((b * _group.Heads) + h) * _group.Length) + i);
 
     /// <exception cref="OnnxRuntimeException">It cannot compute this.</exception>
     public void Run() => _session.RunWithBinding(_options, _binding);

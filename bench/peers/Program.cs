@@ -27,7 +27,8 @@ internal static class Program
             return asked ? Done : BadUsage;
         }
         using CancellationTokenSource stop = new();
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop), terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
         try
         {
             return Run(parsed.Value, arguments, stop.Token);
@@ -48,8 +49,8 @@ internal static class Program
 
     private static int Run(Options options, string[] arguments, CancellationToken stop)
     {
-        Group[] groups = Rows.Read(Path.Combine(Machine.RepoRoot, "bench", "data"));
-        string[] names = [.. groups.SelectMany(group => group.Rows).Select(row => row.Name), Rows.Overhead], only = [.. options.Only];
+        Group[] groups = ReadRows();
+        string[] names = Names(groups), only = [.. options.Only];
         string? unknown = only.FirstOrDefault(name => !names.Contains(name));
         if (unknown is not null)
         {
@@ -112,9 +113,13 @@ internal static class Program
         return report.Interrupted ? Interrupted : report.Right ? Done : Wrong;
     }
 
+    private static Group[] ReadRows() => Rows.Read(Path.Combine(Machine.RepoRoot, "bench", "data"));
+
+    private static string[] Names(Group[] groups) => [.. groups.SelectMany(group => group.Rows).Select(row => row.Name), Rows.Overhead];
+
     private static string Help(ParserResult<Options> parsed)
     {
-        HelpText help = new("Attention.Peers  compares this library with ONNX Runtime on this machine's CPU, and a call through .NET with one through the C ABI")
+        HelpText help = new("Attention.Peers  compares this library with ONNX Runtime on the CPU, and a call through .NET with one through the C ABI")
         {
             AddDashesToOption = true,
             AdditionalNewLineAfterOption = false,
@@ -122,16 +127,17 @@ internal static class Program
             MaximumDisplayWidth = 160,
         };
         help.AddOptions(parsed);
+        string[] names = Names(ReadRows());
         help.AddPostOptionsText($"""
 
-            Rows: {string.Join(", ", Rows.Read(Path.Combine(Machine.RepoRoot, "bench", "data")).SelectMany(group => group.Rows).Select(row => row.Name))}, {Rows.Overhead}.
-            Every way of asking ONNX Runtime (MultiHeadAttention, Attention-23, each form of mask) is tried once; the fastest that is right is the peer. Rounds alternate
-            between the two and among the rows of a group; a ratio is the median of the rounds' ratios. Outputs of both are checked against double precision on
-            sampled rows. Ctrl-C ends after the current round and prints what is done.
+            Rows: {string.Join(", ", names)}.
+            Every way of asking ONNX Runtime (MultiHeadAttention, Attention-23 and -24, each form of mask) is tried once; the fastest that is right is the
+            peer. Rounds alternate between the two and among the rows of a group; a ratio is the median of the rounds' ratios. Outputs of both are checked
+            against double precision on sampled rows. Ctrl-C ends after the current round and prints what is done.
 
             EXAMPLES
-              dotnet run --project bench/peers -c Release -- --quick
-              dotnet run --project bench/peers -c Release -- --rounds 31 --only whisper-lengths --json lengths.json
+              ./build.sh bench --peers --quick
+              ./build.sh bench --peers --rounds 31 --only whisper-lengths --json lengths.json
             EXIT  0 done   1 an output was wrong   2 bad usage   130 interrupted
             """);
         return help.ToString();
