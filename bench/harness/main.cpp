@@ -57,9 +57,9 @@ struct Options {
 
 int run(const Options& options, const std::string& command) {
     const auto machine = harness::machine();
-    for (const auto& [name, value] : machine) std::printf("%-10s %s\n", name.c_str(), value.c_str());
-    std::printf("%-10s %s\n%-10s %d\n", "command", command.c_str(), "threads", options.setting.threads);
-    if (options.rounds < 15) std::printf("%d rounds: a look, not a measurement\n", options.rounds);
+    for (const auto& [name, value] : machine) std::printf("- %s: %s\n", name.c_str(), value.c_str());
+    std::printf("- command: %s\n- threads: %d\n", command.c_str(), options.setting.threads);
+    if (options.rounds < 15) std::printf("- %d rounds: a look, not a measurement\n", options.rounds);
     std::vector<std::string> groups;
     int misses = 0, wrong = 0;
     const bool terminal = isatty(STDERR_FILENO);
