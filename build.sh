@@ -7,7 +7,7 @@ readonly root=$PWD artifacts=$PWD/artifacts logs=$PWD/build/logs
 usage() {
     cat <<'USAGE'
 ./build.sh                 builds everything: the native library, the .NET library, the command artifacts/attn
-./build.sh test [--full]   runs the everyday checks; --full adds the sanitizers, a minute of fuzzing and every planted fault
+./build.sh test [--full]   runs the everyday checks; --full adds a minute of fuzzing, a minute's soak and every planted fault
 ./build.sh demo            attention on real Whisper data: each mask, each backend, what ran and why (about a minute)
 ./build.sh bench [ARGS]    measures this machine by the rules of docs/performance.md (about 8 minutes); ARGS go to the harness, --help tells them
 ./build.sh bench --peers [ARGS]   the same beside ONNX Runtime, and .NET's overhead per call
@@ -32,8 +32,8 @@ if [[ ! ${HOME:-} ]]; then # NuGet and dotnet want one
     mkdir -p "$HOME"
 fi
 
-native() { # PRESET NAME
-    build "$2" bash -c "cmake --preset $1 && cmake --build build/$1 --parallel $jobs"
+native() { # PRESET NAME [TARGET]
+    build "$2" bash -c "cmake --preset $1 && cmake --build build/$1 --parallel $jobs ${3:+--target $3}"
 }
 
 managed() {
@@ -82,7 +82,7 @@ case $command in
     test) . .ci/test.sh "$@" ;;
     demo) build_all && "$artifacts/attn" bench --suite whisper "$@" ;;
     bench) bench "$@" ;;
-    mutants) require_build && require_test && tests/mutants/run.sh "$@" ;;
+    mutants) require_build && require_test && native release "native library" && tests/mutants/run.sh "$@" ;;
     pack) pack ;;
     format) format ;;
     -h | --help | help) usage ;;

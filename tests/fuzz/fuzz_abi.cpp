@@ -238,10 +238,6 @@ void one(Bytes& in) {
 
 } // namespace
 
-// GCC reports comparisons of floating-point numbers too, which libFuzzer does not know.
-extern "C" __attribute__((visibility("default"), no_sanitize("address"))) void __sanitizer_cov_trace_cmpf(float, float) {}
-extern "C" __attribute__((visibility("default"), no_sanitize("address"))) void __sanitizer_cov_trace_cmpd(double, double) {}
-
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Bytes in(data, size);
     one(in);
