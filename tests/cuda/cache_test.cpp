@@ -186,6 +186,21 @@ TEST_F(Cache, OneCompilationForManyThreads) {
     EXPECT_EQ(compiled(), 1);
 }
 
+TEST_F(Cache, TheRealNvrtcCompilesWhatTheLibraryCarries) {
+    const char* given = std::getenv("ATTENTION_REAL_NVRTC");
+    const std::string real = given ? given : REAL_NVRTC;
+    if (access(real.c_str(), R_OK)) GTEST_SKIP() << "no NVRTC; tests/cubins/fetch_nvrtc.sh gets one";
+    environment.push_back({"ATTENTION_NVRTC", real});
+    EXPECT_EQ(run(environment, {"warmup-keep", "compiled=3", "disk=0"}), 0);
+    EXPECT_EQ(run(environment, {"warmup-keep", "compiled=0", "disk=3"}), 0);
+    ASSERT_EQ(folder.files().size(), 3u);
+    for (const std::string& f : folder.files())
+        EXPECT_NE(text_of(folder.path() + "/" + f)
+                      .find("\x7f"
+                            "ELF"),
+                  std::string::npos);
+}
+
 TEST_F(Cache, WhatNvrtcSays) {
     environment.push_back({"FAKE_NVRTC_FAILS", "line 7: no such thing"});
     EXPECT_EQ(run(environment, {"fails", "line 7: no such thing", "flash_sm80.d64.fp16.rule.scaled"}), 0);
@@ -230,7 +245,9 @@ int child(int argc, char** argv) {
         return attn_context_create(nullptr, &cpu) ? wrong("the CPU needs no CUDA") : 0;
     }
     const Context context = gpu::context();
-    const Plan p = plan(context, problem(what == "warmup-128" ? 128 : 64), ATTN_BACKEND_FLASH);
+    attn_problem asked = problem(what == "warmup-128" ? 128 : 64);
+    if (what == "warmup-keep") asked.mask_kinds = ATTN_MASK_KEEP, std::fill_n(asked.keep_shape, 4, 1);
+    const Plan p = plan(context, asked, ATTN_BACKEND_FLASH);
     if (what == "fails") {
         if (attn_plan_warmup(p) == ATTN_OK) return wrong("it compiled");
         for (size_t i = 1; i < arguments.size(); ++i)
