@@ -40,6 +40,11 @@ attn_context_info info(attn_context c) {
     return i;
 }
 
+const std::string& best(const Setting& s) {
+    static const std::string name = info(context(s.threads)).instruction_set;
+    return name;
+}
+
 Subject subject(const std::string& name, std::shared_ptr<Run> run) {
     Subject s{name, [run] { return run->seconds(); },
               [run] {
@@ -92,6 +97,12 @@ public:
         group_.lines.push_back({row, "of the FMA peak", ceiling, of, run.flops() / flops, Better::higher, limit, aim});
         group_.facts.push_back({ceiling, "flop a probe", flops, 0});
     }
+    // The AVX2 kernels where the machine has something better.
+    void avx2() {
+        if (best(setting_) != "avx512") return;
+        const auto run = add("AVX2", sizes_, Given::as_it_is, context(setting_.threads, "avx2"));
+        peak("AVX2, no mask", "AVX2", *run, "avx2", 0.80, 0.90);
+    }
     Group take() { return std::move(group_); }
 
     static std::string percent(double share) {
@@ -112,13 +123,6 @@ Case sizes(int64_t B, int64_t Hq, int64_t Hkv, int64_t Sq, int64_t Sk, int64_t D
     c.B = B, c.Hq = Hq, c.Hkv = Hkv, c.Sq = Sq, c.Sk = Sk, c.D = c.Dv = D, c.type = type;
     return c;
 }
-
-const std::string& best(const Setting& s) {
-    static const std::string name = info(context(s.threads)).instruction_set;
-    return name;
-}
-// The AVX2 kernels where the machine has something better.
-attn_context avx2(const Setting& s) { return best(s) == "avx512" ? context(s.threads, "avx2") : nullptr; }
 
 Group whisper(const Setting& s) {
     const Case plain = sizes(8, 20, 20, 1500, 1500, 64);
@@ -143,10 +147,7 @@ Group types(const Setting& s) {
         g.add(name, other, Given::as_it_is, nullptr, std::make_shared<Operands>(other));
         g.group_.lines.push_back({name, "x float32", name, "no mask", 1, Better::lower, 1.10, 1.05});
     }
-    if (attn_context other = avx2(s)) {
-        const auto run = g.add("AVX2", plain, Given::as_it_is, other);
-        g.peak("AVX2, no mask", "AVX2", *run, "avx2", 0.80, 0.90);
-    }
+    g.avx2();
     return g.take();
 }
 
@@ -164,10 +165,7 @@ Group prefill(const Setting& s) {
     g.peak("no mask", "no mask", *g.plain_, best(s), 0, 0.94);
     const auto causal = g.masked("causal", plain.but("", [](Case& c) { c.causal = true; }), 0.53, 0);
     g.group_.lines.back().aim = 1.002 * causal->share();
-    if (attn_context other = avx2(s)) {
-        const auto run = g.add("AVX2", plain, Given::as_it_is, other);
-        g.peak("AVX2, no mask", "AVX2", *run, "avx2", 0.80, 0.90);
-    }
+    g.avx2();
     return g.take();
 }
 
