@@ -128,7 +128,28 @@ internal sealed class CudaTests
         }
         using AttentionTensor borrowed = AttentionTensor.Borrow<Half>(host, s_shape);
         Assert.That(() => plan.Run(borrowed, q, q, output), Throws.ArgumentException.With.Property("ParamName").EqualTo("q").And.Message.Contains("cpu:0"));
-        Assert.That(() => plan.Run<Half>(host, host, host, host), Throws.ArgumentException.With.Message.Contains("cpu:0"));
+    }
+
+    [Test]
+    public void Spans_are_copied_there_and_back()
+    {
+        // Rows of the output with a gap after each: what is in it stays.
+        AttentionProblem problem = AttentionProblem.For(AttentionDType.Float16, s_shape, s_shape, s_shape) with
+        {
+            Mask = MaskKind.Causal,
+            OutputStrides = new(H * S * (D + 8), S * (D + 8), D + 8, 1),
+        };
+        using AttentionPlan plan = OnGpu.Plan(problem);
+        Half[] output = new Half[(B * H * S * (D + 8)) - 8], right = Right(Mask.Causal);
+        output.AsSpan().Fill((Half)77);
+        float[] lse = new float[B * H * S];
+        plan.Run<Half>(Numbers(1), Numbers(2), Numbers(3), output, Mask.Causal, lse);
+        for (int i = 0; i < output.Length; i++)
+        {
+            double expected = i % (D + 8) < D ? (double)right[(i / (D + 8) * D) + (i % (D + 8))] : 77;
+            Assert.That((double)output[i], Is.EqualTo(expected).Within(2e-3), $"element {i}");
+        }
+        Assert.That(lse, Is.All.Not.Zero);
     }
 
     [Test]

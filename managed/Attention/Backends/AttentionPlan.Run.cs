@@ -44,7 +44,8 @@ public sealed unsafe partial class AttentionPlan
         }
     }
 
-    /// <summary>Computes on spans of host memory, laid out as the problem describes; nothing is copied. Returns when the outputs are written.</summary>
+    /// <summary>Computes on spans of host memory, laid out as the problem describes. Nothing is copied; only a plan of a GPU's context, which its caller chose,
+    /// copies the operands there and the outputs back. Returns when the outputs are written.</summary>
     /// <param name="q">[B, Hq, Sq, D].</param>
     /// <param name="k">[B, Hkv, Sk, D].</param>
     /// <param name="v">[B, Hkv, Sk, Dv].</param>
@@ -137,7 +138,7 @@ public sealed unsafe partial class AttentionPlan
         }
     }
 
-    /// <summary>A run of operands described already; what they point at does not move meanwhile.</summary>
+    /// <summary>A run of operands in host memory, described already; what they point at does not move meanwhile.</summary>
     [SkipLocalsInit]
     internal RunReport RunHost(
         in NativeArray q, in NativeArray k, in NativeArray v, in NativeArray o, Mask? mask, Span<float> logSumExp, AttentionBias? bias, QueryOffset? offset,
@@ -150,6 +151,7 @@ public sealed unsafe partial class AttentionPlan
         Unsafe.SkipInit(out RunFrame frame);
         RunFrame.Clear(&frame);
         Holds holds = default;
+        using DeviceCopies? copies = Context.Device.Type == AttentionDeviceType.Cuda ? new(Context) : null;
         fixed (float* lseAt = logSumExp, pAt = probabilities)
         {
             try
@@ -173,7 +175,10 @@ public sealed unsafe partial class AttentionPlan
                     frame.Args.probabilities = &frame.P;
                 }
                 BindValues(&frame, ref holds, mask, bias, offset);
-                return Execute(&frame, cancellationToken);
+                copies?.Take(&frame);
+                RunReport report = Execute(&frame, cancellationToken);
+                copies?.BringBack();
+                return report;
             }
             finally
             {

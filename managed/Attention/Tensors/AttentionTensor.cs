@@ -209,6 +209,13 @@ public sealed unsafe class AttentionTensor : IDisposable
         GC.KeepAlive(this);
     }
 
+    /// <summary>Copies so many bytes of host memory over the whole of a tensor that a context allocated.</summary>
+    internal void Upload(void* source, long bytes) => Status.Check(NativeMethods.attn_tensor_upload((TensorHandle)_memory!, source, (ulong)bytes), "source");
+
+    /// <summary>Copies the whole of a tensor that a context allocated over so many bytes of host memory.</summary>
+    internal void Download(void* destination, long bytes) =>
+        Status.Check(NativeMethods.attn_tensor_download((TensorHandle)_memory!, destination, (ulong)bytes), "destination");
+
     /// <summary>Gives the memory back, or lets go of it, once nothing uses it any more. Never waits.</summary>
     public void Dispose()
     {
