@@ -34,6 +34,7 @@ struct Problem {
     int chunks, chunk_keys; // chunk_keys: a multiple of the kernel's kBlockN
     float scale;
     Terms terms;
+    int heads_as_rows; // 0: a row is a query; else so many heads of one query are the rows (launch.hpp)
 
     ATTN_INLINE int64_t row(int b, int h, int i) const { return (int64_t(b) * heads + h) * q_len + i; }
 };
@@ -59,6 +60,7 @@ struct PackParams {
     uint32_t* words;       // [masks][cell_rows][cell_columns][128]
     uint8_t* classes;      // [masks][cell_rows][cell_columns]
     int cell_rows, cell_columns;
+    int heads_as_rows; // as Problem's
 };
 enum CellClass : uint8_t { kSeen = 1, kHidden = 2 }; // of the scores of real queries; neither: no such queries
 

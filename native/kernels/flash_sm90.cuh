@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
     constexpr int kD = S_::kD, kBlockM = S_::kBlockM, kBlockN = S_::kBlockN, kStages = S_::kStages, kConsumers = S_::kConsumers;
     const int b = blockIdx.z, h = blockIdx.y, q0 = blockIdx.x * kBlockM;
     const int group = ptx::uniform(threadIdx.x / 128);
-    const attn::Rule rule = rule_of(mask.mask, b);
+    const RowRule rule = rule_of(mask.mask, b);
     const int m = int(rule.queries), n = int(rule.keys);
 
     using Smem = Smem90<S_, Mask>;

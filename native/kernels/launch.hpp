@@ -17,6 +17,18 @@ inline Grid flash_grid(int64_t B, int64_t Hq, int64_t Sq, int block_m, int chunk
 inline Grid naive_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(Sq, kNaiveWarps)), unsigned(Hq), unsigned(B)}; }
 inline Grid merge_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(B * Hq * Sq, kMergeWarps)), 1, 1}; }
 
+// Decoding with heads in groups: the heads that share a key head become the rows of a tile in place of the one query, and keys and values are read once for
+// all of them. For flash_sm80, one query and no ALiBi, whose slopes go by head. LSE and partial results lie as before; grids and Packing are those of
+// heads / group heads and `group` queries.
+template <class E>
+void let_heads_be_rows(Problem<E>& p) {
+    const auto turn = [&](auto& m) { m.row = m.head, m.head *= p.group; };
+    turn(p.Q), turn(p.O);
+    p.terms.bias_row = p.terms.bias_head, p.terms.bias_head *= p.group;
+    p.heads_as_rows = p.q_len = p.group, p.heads /= p.group, p.group = 1;
+}
+inline void let_heads_be_rows(DenseKeep& keep, int group) { keep.row = keep.head, keep.head *= group; }
+
 // A mask packed for tiles of block_m x block_n and `chunks` chunks of chunk_keys keys: for `batches` x `heads` masks, 1 of either where all share one.
 struct Packing {
     int64_t batches, heads;
@@ -46,8 +58,8 @@ struct Packing {
     Grid list_grid() const { return {unsigned(query_blocks * chunks), unsigned(masks()), 1}; }
 
     // `mask` knows no packed keep; its arrays and `keep` are where the kernels run.
-    PackParams pass(const attn::Mask& mask, const DenseKeep& keep, uint32_t* words, uint8_t* classes) const {
-        return {mask, keep.data, keep.batch, keep.head, keep.row, keep.column, words, classes, rows, columns};
+    PackParams pass(const attn::Mask& mask, const DenseKeep& keep, uint32_t* words, uint8_t* classes, int heads_as_rows = 0) const {
+        return {mask, keep.data, keep.batch, keep.head, keep.row, keep.column, words, classes, rows, columns, heads_as_rows};
     }
     ListParams lists(const uint8_t* classes, TileRow* tile_rows, int* blocks) const {
         return {classes, tile_rows, blocks, rows, columns, block_m / attn::kCell, block_n / attn::kCell, query_blocks, chunks, chunk_keys / block_n};

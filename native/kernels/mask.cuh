@@ -8,14 +8,18 @@
 struct Span { // keys [begin, end)
     int begin, end;
 };
-DEVICE Span span_of(const attn::Rule& rule, int64_t i) { // of row i, inside [0, n]
-    const attn::Range r = rule.row(i);
+// Rows are queries, or the heads of one query: then each sees what the query sees.
+struct RowRule : attn::Rule {
+    int heads_as_rows;
+};
+DEVICE Span span_of(const RowRule& rule, int64_t i) { // of row i, inside [0, n]
+    const attn::Range r = rule.row(rule.heads_as_rows ? 0 : i);
     return {int(attn::smaller(r.begin, rule.keys)), int(attn::larger(r.end, 0))};
 }
 // The rule of batch b; lengths that came from the device are clamped to what there is.
-DEVICE attn::Rule rule_of(const attn::Mask& mask, int b) {
-    attn::Rule rule = mask.rule(b);
-    rule.queries = attn::smaller(attn::larger(rule.queries, 0), mask.Sq);
+DEVICE RowRule rule_of(const attn::Mask& mask, int b, int heads_as_rows = 0) {
+    RowRule rule{mask.rule(b), heads_as_rows};
+    rule.queries = attn::smaller(attn::larger(rule.queries, 0), mask.Sq) * (heads_as_rows ? heads_as_rows : 1);
     rule.keys = attn::smaller(attn::larger(rule.keys, 0), mask.Sk);
     rule.prefix = attn::smaller(rule.prefix, rule.keys);
     return rule;
@@ -56,7 +60,7 @@ struct RuleMask {
     };
     // Of queries [q0, q0 + kBlockM), keys of chunk [k0, k1).
     template <int kBlockM, int kBlockN>
-    DEVICE Walk tiles(const attn::Rule& rule, int, int, int q0, int k0, int k1) const {
+    DEVICE Walk tiles(const RowRule& rule, int, int, int q0, int k0, int k1) const {
         if (q0 >= rule.queries) return {0, 0, 0, 0, 0};
         const Span first = span_of(rule, q0), last = span_of(rule, attn::smaller(q0 + kBlockM, rule.queries) - 1);
         if (first.begin >= rule.keys) return {0, 0, 0, 0, 0}; // a window past the last key
@@ -69,7 +73,7 @@ struct RuleMask {
         return w;
     }
     template <int kM>
-    DEVICE Rows<kM> rows(const attn::Rule& rule, int q) const {
+    DEVICE Rows<kM> rows(const RowRule& rule, int q) const {
         Rows<kM> r;
         UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int half = 0; half < 2; ++half) r.keys[i][half] = span_of(rule, q + Accum<kM, 64>::row(i, half * 2));
         return r;
@@ -106,14 +110,14 @@ struct PackedMask : PackedCells {
     template <int kM>
     struct Rows {};
     template <int kBlockM, int kBlockN>
-    DEVICE Walk tiles(const attn::Rule&, int b, int h, int q0, int, int) const {
+    DEVICE Walk tiles(const RowRule&, int b, int h, int q0, int, int) const {
         const int which = b * batch + h * head;
         const TileRow* r = tile_rows + int64_t(which) * rows_of_mask + blockIdx.x;
         const uint32_t* cells = words + (int64_t(which) * cell_rows + q0 / 64) * cell_columns * 128;
         return {blocks + ptx::read(&r->first), {cells, cell_columns * 128}, ptx::read(&r->count), ptx::read(&r->partial), kBlockN / 64};
     }
     template <int kM>
-    DEVICE Rows<kM> rows(const attn::Rule&, int) const {
+    DEVICE Rows<kM> rows(const RowRule&, int) const {
         return {};
     }
     template <int kM, int kN>

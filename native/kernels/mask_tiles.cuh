@@ -26,8 +26,8 @@ DEVICE uint32_t keep_bits(const PackParams& p, const uint8_t* head, int q, int k
 __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_constant__ PackParams p) {
     const int b = blockIdx.z, h = blockIdx.y, cell = blockIdx.x * kPackWarps + threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     if (cell >= p.cell_rows * p.cell_columns) return;
-    const int q_len = int(p.mask.Sq), k_len = int(p.mask.Sk), q0 = cell / p.cell_columns * 64, k0 = cell % p.cell_columns * 64;
-    const attn::Rule rule = rule_of(p.mask, b);
+    const int k_len = int(p.mask.Sk), q0 = cell / p.cell_columns * 64, k0 = cell % p.cell_columns * 64;
+    const RowRule rule = rule_of(p.mask, b, p.heads_as_rows);
     const uint8_t* head = p.keep + b * p.keep_batch + h * p.keep_head;
     const int64_t at = (int64_t(b) * gridDim.y + h) * p.cell_rows * p.cell_columns + cell;
 
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_consta
         }
         if (p.keep && bits) bits &= keep_bits(p, head, q, k, k_len);
         if (p.mask.q_documents && bits) {
-            const int id = ptx::read(p.mask.q_documents + b * p.mask.Sq + q);
+            const int id = ptx::read(p.mask.q_documents + b * p.mask.Sq + (p.heads_as_rows ? 0 : q));
             UNROLL_ONCE for (int i = 0; i < 16 && k + i < k_len; ++i)
                 if (id < 0 || ptx::read(p.mask.k_documents + b * p.mask.Sk + k + i) != id) bits &= ~(1u << i);
         }
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_consta
     bool any = false, hidden = false;
     UNROLL for (int r = 0; r < 8; ++r) {
         any |= row_bits[r] != 0;
-        hidden |= row_bits[r] != 0xFFFF && q0 + g + r * 8 < rule.queries && q0 + g + r * 8 < q_len;
+        hidden |= row_bits[r] != 0xFFFF && q0 + g + r * 8 < rule.queries;
     }
     const uint32_t seen_by = __ballot_sync(~0u, any), hidden_by = __ballot_sync(~0u, hidden);
     if (lane == 0) ptx::write(p.classes + at, uint8_t((seen_by ? kSeen : 0) | (hidden_by ? kHidden : 0)));

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kMemoryEfficientThreads, 1) memory_efficient(c
     constexpr int kThreads = kMemoryEfficientThreads, kSlice = SmemME::kSlice, kValues = SmemME::kValues, kKeys = SmemME::kKeys;
     auto& smem = *reinterpret_cast<SmemME*>(ptx::dynamic_smem());
     const int b = blockIdx.z, h = blockIdx.y, q0 = blockIdx.x * 64, tx = threadIdx.x % 16, ty = threadIdx.x / 16;
-    const attn::Rule rule = rule_of(mask.mask, b);
+    const RowRule rule = rule_of(mask.mask, b);
     const int m_rows = int(rule.queries), n = int(rule.keys);
     const auto tiles = mask.template tiles<64, 64>(rule, b, h, q0, 0, n);
     const E *gQ = p.Q.at(b, h, 0), *gK = p.K.at(b, h / p.group, 0), *gV = p.V.at(b, h / p.group, 0);

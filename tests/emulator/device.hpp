@@ -36,7 +36,7 @@ public:
         d.Q = matrices<const E>(Q_, sample.Q), d.K = matrices<const E>(K_, sample.K), d.V = matrices<const E>(V_, sample.V), d.O = matrices<E>(O_, sample.O);
         d.LSE = LSE_.data(), d.visited = visited_.data();
         d.heads = int(p.Hq), d.group = int(p.Hkv ? p.Hq / p.Hkv : 1), d.q_len = int(p.Sq), d.k_len = int(p.Sk), d.D = int(p.D), d.Dv = int(p.Dv);
-        d.chunks = 1, d.chunk_keys = 1 << 30, d.scale = p.scale;
+        d.chunks = 1, d.chunk_keys = 1 << 30, d.scale = p.scale, d.heads_as_rows = 0;
         d.terms.softcap = p.softcap, d.terms.slopes = slopes_.size() ? slopes_.data() : nullptr;
         if (p.bias) {
             d.terms.bias = bias_.data(), d.terms.bias_is_float = sample.bias.type == reference::Type::f32;
@@ -44,6 +44,7 @@ public:
             broadcast(sample.bias.shape, sample.bias.strides, steps);
             d.terms.bias_batch = steps[0], d.terms.bias_head = steps[1], d.terms.bias_row = steps[2], d.terms.bias_column = steps[3];
         }
+        if (heads_as_rows) kernels::let_heads_be_rows(d);
         return d;
     }
     attn::Mask mask() const {
@@ -63,6 +64,7 @@ public:
         int64_t steps[4];
         broadcast(p.keep.shape, cases::contiguous(p.keep.shape), steps);
         k.data = keep_.data(), k.batch = steps[0], k.head = steps[1], k.row = steps[2], k.column = steps[3];
+        if (heads_as_rows) kernels::let_heads_be_rows(k, group());
         return k;
     }
     bool needs_packing() const { return p.keep || !p.q_documents.empty(); }
@@ -70,13 +72,14 @@ public:
 
     // The device's own pass, run here in the emulator as well.
     PackedMask packed(int block_m, int block_n, int chunks, int chunk_keys) {
-        const kernels::Packing packing(p.B, p.Hq, p.Sq, p.Sk, block_m, block_n, chunks, chunk_keys);
+        const kernels::Packing packing(p.B, heads_as_rows ? p.Hkv : p.Hq, heads_as_rows ? group() : p.Sq, p.Sk, block_m, block_n, chunks, chunk_keys);
         words_ = std::make_unique<emu::Buffer<uint32_t>>(size_t(packing.words()), false);
         classes_ = std::make_unique<emu::Buffer<uint8_t>>(size_t(packing.classes()), false);
         tile_rows_ = std::make_unique<emu::Buffer<TileRow>>(size_t(packing.tile_rows()), false);
         blocks_ = std::make_unique<emu::Buffer<int>>(size_t(packing.blocks()), false);
         if (packing.cells())
-            emu::launch(pack_mask, dim(packing.pass_grid()), {kPackWarps * 32}, 0, packing.pass(mask(), keep(), words_->data(), classes_->data()));
+            emu::launch(pack_mask, dim(packing.pass_grid()), {kPackWarps * 32}, 0,
+                        packing.pass(mask(), keep(), words_->data(), classes_->data(), heads_as_rows ? group() : 0));
         emu::launch(tile_lists, dim(packing.list_grid()), {32}, 0, packing.lists(classes_->data(), tile_rows_->data(), blocks_->data()));
         return {packing.cells_for(mask(), tile_rows_->data(), blocks_->data(), words_->data())};
     }
@@ -84,13 +87,15 @@ public:
     // How many key blocks of this shape hold a score that some query sees: what a kernel may visit, by the reference's own `sees`.
     uint64_t blocks_seen(int block_m, int block_n) const {
         uint64_t seen = 0;
+        const int64_t together = heads_as_rows ? group() : 1;
         for (int64_t b = 0; b < p.B; ++b)
-            for (int64_t h = 0; h < p.Hq; ++h)
+            for (int64_t h = 0; h < p.Hq; h += together)
                 for (int64_t q0 = 0; q0 < p.Sq; q0 += block_m)
                     for (int64_t k0 = 0; k0 < p.Sk; k0 += block_n) {
                         bool any = false;
-                        for (int64_t i = q0; i < std::min(p.Sq, q0 + block_m) && !any; ++i)
-                            for (int64_t j = k0; j < std::min(p.Sk, k0 + block_n) && !any; ++j) any = p.sees(b, h, i, j);
+                        for (int64_t g = h; g < h + together && !any; ++g)
+                            for (int64_t i = q0; i < std::min(p.Sq, q0 + block_m) && !any; ++i)
+                                for (int64_t j = k0; j < std::min(p.Sk, k0 + block_n) && !any; ++j) any = p.sees(b, g, i, j);
                         seen += any;
                     }
         return seen;
@@ -129,6 +134,8 @@ public:
 
     cases::Sample& sample;
     const reference::Problem& p;
+    bool heads_as_rows = false; // the heads of a group as rows of one query
+    int group() const { return int(p.Hkv ? p.Hq / p.Hkv : 1); }
 
 private:
     template <class T>

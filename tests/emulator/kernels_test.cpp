@@ -69,6 +69,26 @@ std::vector<size_t> share_of(const EmulatedRow& row) {
     return share;
 }
 
+// Runs the case and says what is wrong; `bits`: what must come out, or empty to learn it.
+void run(const EmulatedRow& row, const cases::Case& c, Device& device, const reference::Judge& judge, int chunk_keys, const emu::Options& way,
+         std::vector<unsigned char>& bits) {
+    emu::options = way;
+    SCOPED_TRACE(row.name + ", " + c.name + (chunk_keys ? ", split" : "") + (device.heads_as_rows ? ", heads as rows" : "") + (way.eager ? ", eager" : "") +
+                 ", lane order " + std::to_string(way.seed));
+    device.clear();
+    emu::reset();
+    row.launch(device, chunk_keys);
+    ASSERT_EQ(emu::report.violations, 0u) << emu::report.first;
+    const reference::Verdict verdict = device.verdict(judge);
+    ASSERT_TRUE(bool(verdict)) << verdict.wrong;
+    ASSERT_EQ(emu::stats.bank_conflicts, 0u);
+    if (bits.empty()) bits = device.output();
+    ASSERT_EQ(bits, device.output()) << "other bits than the first time";
+    if (!row.block_m || c.B == 0 || c.Hq == 0) return;
+    ASSERT_EQ(device.visited(), device.blocks_seen(row.block_m, row.block_n));
+    if (row.mma_of_tile) { ASSERT_EQ(emu::stats.mma, device.visited() * row.mma_of_tile); }
+}
+
 class Kernels : public ::testing::TestWithParam<EmulatedRow> {};
 
 TEST_P(Kernels, MeetTheReference) {
@@ -86,24 +106,46 @@ TEST_P(Kernels, MeetTheReference) {
         Device device(sample);
         std::vector<unsigned char> bits;
         for (const emu::Options& way : ways) {
-            emu::options = way;
-            SCOPED_TRACE(row.name + ", " + c.name + (chunk_keys ? ", split" : "") + (way.eager ? ", eager" : "") + ", lane order " + std::to_string(way.seed));
-            device.clear();
-            emu::reset();
-            row.launch(device, chunk_keys);
-            ASSERT_EQ(emu::report.violations, 0u) << emu::report.first;
-            const reference::Verdict verdict = device.verdict(judge);
-            ASSERT_TRUE(bool(verdict)) << verdict.wrong;
-            ASSERT_EQ(emu::stats.bank_conflicts, 0u);
-            if (bits.empty()) bits = device.output();
-            ASSERT_EQ(bits, device.output()) << "other bits than the first time";
-            if (!row.block_m || c.B == 0 || c.Hq == 0) continue;
-            ASSERT_EQ(device.visited(), device.blocks_seen(row.block_m, row.block_n));
-            if (row.mma_of_tile) { ASSERT_EQ(emu::stats.mma, device.visited() * row.mma_of_tile); }
+            run(row, c, device, judge, chunk_keys, way, bits);
+            if (HasFatalFailure()) return;
         }
     }
     EXPECT_GE(ran, 4u);
     RecordProperty("cases", int(ran));
+}
+
+// One query of grouped heads: the heads of a group as rows of a tile, with what differs by batch, by head and by key.
+class GroupedHeads : public ::testing::TestWithParam<EmulatedRow> {};
+TEST_P(GroupedHeads, AreRowsOfATile) {
+    const EmulatedRow& row = GetParam();
+    cases::Case cache;
+    cache.name = "a cache", cache.B = 3, cache.Hq = 8, cache.Hkv = 2, cache.Sq = 1, cache.Sk = 300, cache.key_lengths = {300, 0, 77}, cache.causal = true;
+    cache.offset_kind = reference::Offset::bottom_right;
+    std::vector<cases::Case> list{cache};
+    const auto add = [&](const char* name, auto&& f) { list.push_back(cache.but(name, f)); };
+    add("a window, a query of padding", [](cases::Case& c) {
+        c.left = 70, c.query_lengths = {1, 1, 0}, c.layout = cases::Layout::bshd, c.key_lengths = {300, 300, 77};
+    });
+    add("a prefix, all heads in one group", [](cases::Case& c) { c.causal = false, c.prefix = {200, 5, 70}, c.Hkv = 1, c.Hq = 5, c.Dv = 32; });
+    add("a keep for each head", [](cases::Case& c) { c.keep = cases::Keep::half; });
+    add("a keep for all heads, documents", [](cases::Case& c) { c.keep = cases::Keep::blocks, c.keep_dims = cases::kBatch | cases::kKey, c.documents = 2; });
+    add("a bias for each head, softcap, a negative scale",
+        [](cases::Case& c) { c.bias = cases::Bias::hiding, c.softcap = 10, c.has_scale = true, c.scale = -0.3f; });
+    size_t ran = 0;
+    for (size_t at = 0; at < list.size(); ++at) {
+        auto c = asked(list[at], row, at);
+        if (!c && row.D == 32) list[at].D = list[at].Dv = 32, c = asked(list[at], row, at);
+        if (!c) continue;
+        cases::Sample sample(*c);
+        const reference::Judge judge(sample.problem);
+        Device device(sample);
+        device.heads_as_rows = true;
+        std::vector<unsigned char> bits;
+        run(row, *c, device, judge, ran % 2 ? 0 : 128, {ran % 3 == 1, at}, bits);
+        if (HasFatalFailure()) return;
+        ++ran;
+    }
+    EXPECT_GE(ran, 3u);
 }
 
 std::string name_of(const ::testing::TestParamInfo<EmulatedRow>& info) {
@@ -113,6 +155,13 @@ std::string name_of(const ::testing::TestParamInfo<EmulatedRow>& info) {
     return name;
 }
 INSTANTIATE_TEST_SUITE_P(Rows, Kernels, ::testing::ValuesIn(all_rows()), name_of);
+std::vector<EmulatedRow> splitting_rows() {
+    std::vector<EmulatedRow> rows;
+    for (const EmulatedRow& row : all_rows())
+        if (row.splits) rows.push_back(row);
+    return rows;
+}
+INSTANTIATE_TEST_SUITE_P(Rows, GroupedHeads, ::testing::ValuesIn(splitting_rows()), name_of);
 
 TEST(Rows, AreAllEmulated) { // all but the merge and the mask pass, which run with the others
     size_t listed = 0;
