@@ -51,6 +51,9 @@ else
 fi
 checks "planted faults can still be planted" tests/mutants/run.sh --anchors
 
+printf 'CUDA kernels without a GPU\n'
+. .ci/cuda.sh
+
 printf '.NET tests\n'
 $full && export ATTENTION_FULL=1 # a minute's soak, 100,000 damaged files
 nunit "NUnit suite" "$minimum_of_nunit_tests" tests/Attention.Tests/bin/Release/net10.0/Attention.Tests

@@ -1,0 +1,19 @@
+# The CUDA kernels on a machine without a GPU: run in the emulator, compiled by NVRTC, read in machine code. Sourced by test.sh.
+readonly emulator=build/emulator/tests/emulator cubins=build/emulator/cubins
+required build "build of the emulator" bash -c "cmake -S . -B build/emulator -G Ninja -DATTENTION_EMULATOR=ON &&
+    cmake --build build/emulator --parallel $jobs --target emulator_tests check_cubins check_sass first_light"
+checks "every kernel in the emulator" env $($full && echo ATTENTION_FULL=1) tests/emulator/run.sh $emulator/emulator_tests
+$full && checks "faults planted in the kernels are found" tests/emulator/faults.sh
+
+if run "NVRTC" tests/cubins/fetch_nvrtc.sh; then
+    rm -rf "$cubins" && mkdir -p "$cubins"
+    check "every kernel compiles: no spills, registers as in the table" env ATTENTION_NVRTC="${ATTENTION_NVRTC:-$root/.cache/nvrtc/libnvrtc.so.12}" \
+        $emulator/check_cubins native/kernels tests/cubins/registers.txt --cubins "$cubins"
+    if run "nvdisasm" tests/cubins/fetch_nvrtc.sh --disassembler; then
+        check "machine code as in the table" $emulator/check_sass "$cubins" "$root/.cache/nvrtc/nvdisasm" tests/cubins/sass.txt
+    else
+        skip "machine code as in the table" "nvdisasm cannot be fetched: $(tail -n 1 "$log")"
+    fi
+else
+    skip "every kernel compiles" "NVRTC cannot be fetched: $(tail -n 1 "$log")"
+fi
