@@ -15,7 +15,7 @@ namespace Attention.Peers;
 /// <param name="BytesAllocated">By all timed calls together, on the calling thread.</param>
 /// <param name="Calls">Of each kind in a round.</param>
 /// <param name="Rounds">Each round's difference in nanoseconds.</param>
-/// <param name="Fault">Where the two results are not the same bits; null: they are.</param>
+/// <param name="Fault">Where a result is beyond the error rule, or the two are not the same bits; null: nowhere.</param>
 internal sealed record OverheadResult(
     int Workers, string Through, Spread NativeNanoseconds, Spread ManagedNanoseconds, Spread OverheadNanoseconds, double Goal, long BytesAllocated, int Calls,
     IReadOnlyList<double> Rounds, string? Fault);
@@ -23,14 +23,14 @@ internal sealed record OverheadResult(
 /// <summary>A tiny problem, [1, 1, 16, 16, 64], by a plan that is reused: through the library, and straight through the C ABI.</summary>
 internal sealed unsafe class CallOverhead : IDisposable
 {
-    private const int Length = 16, Dim = 64;
     private const double Goal = 3000;
 
-    private static readonly long[] s_shape = [1, 1, Length, Dim];
+    private static readonly Group s_group = new(1, 1, 16, 64, new Row(Rows.Overhead, "", Goal));
 
     private readonly AttentionContext _context;
     private readonly AttentionPlan _plan;
-    private readonly HugeMemory _q, _k, _v, _o, _nativeO;
+    private readonly Operands _operands = new(s_group, seed: 1);
+    private readonly HugeMemory _q, _k, _v, _o = new(s_group.Count), _nativeO = new(s_group.Count);
     private readonly AttentionTensor[] _tensors;
     private readonly NativeArray* _arrays;
     private readonly NativeRunArgs* _args;
@@ -40,18 +40,16 @@ internal sealed unsafe class CallOverhead : IDisposable
     public CallOverhead(int workers)
     {
         _context = AttentionContext.Create(AttentionDevice.Cpu, new() { Workers = workers });
-        _plan = _context.Plan(AttentionProblem.For(AttentionDType.Float32, s_shape, s_shape, s_shape));
-        Tool.Bench.RandomData random = new(1);
-        HugeMemory Filled() => new(random.Normal(Length * Dim));
-        (_q, _k, _v, _o, _nativeO) = (Filled(), Filled(), Filled(), new(Length * Dim), new(Length * Dim));
-        HugeMemory[] operands = [_q, _k, _v, _o];
-        _tensors = [.. operands.Select(memory => AttentionTensor.FromDevicePointer(memory.Address, AttentionDType.Float32, s_shape))];
+        long[] shape = s_group.Shape;
+        _plan = _context.Plan(AttentionProblem.For(AttentionDType.Float32, shape, shape, shape));
+        (_q, _k, _v) = _operands.Bhsd;
+        HugeMemory[] managed = [_q, _k, _v, _o], native = [_q, _k, _v, _nativeO];
+        _tensors = [.. managed.Select(memory => AttentionTensor.FromDevicePointer(memory.Address, AttentionDType.Float32, shape))];
 
         _arrays = (NativeArray*)NativeMemory.AllocZeroed(4, (nuint)sizeof(NativeArray));
-        HugeMemory[] native = [_q, _k, _v, _nativeO];
         for (int at = 0; at < native.Length; at++)
         {
-            _arrays[at] = AttentionPlan.Host((void*)native[at].Address, AttentionDType.Float32, s_shape);
+            _arrays[at] = AttentionPlan.Host((void*)native[at].Address, AttentionDType.Float32, shape);
         }
         _args = (NativeRunArgs*)NativeMemory.AllocZeroed(1, (nuint)sizeof(NativeRunArgs));
         *_args = new() { size = (uint)sizeof(NativeRunArgs), q = _arrays, k = _arrays + 1, v = _arrays + 2, o = _arrays + 3 };
@@ -86,7 +84,9 @@ internal sealed unsafe class CallOverhead : IDisposable
             }
             native.Add(nativeFirst ? first : Nanoseconds(Native, calls));
         }
-        string? fault = MemoryMarshal.AsBytes(_o.Span).SequenceEqual(MemoryMarshal.AsBytes(_nativeO.Span)) ? null : "the two results are not the same bits";
+        bool same = MemoryMarshal.AsBytes(_o.Span).SequenceEqual(MemoryMarshal.AsBytes(_nativeO.Span));
+        string? fault = new Check(s_group, s_group.Rows[0], _operands, seed: 7).Of(_o, (_, _, i) => i * s_group.Dim).Fault
+            ?? (same ? null : "the two results are not the same bits");
         return native.Count == 0 ? [] : ways.Select((way, at) =>
         {
             double[] differences = [.. managed[at].Zip(native, (one, other) => one - other)];
@@ -103,10 +103,9 @@ internal sealed unsafe class CallOverhead : IDisposable
         }
         _plan.Dispose();
         _context.Dispose();
-        foreach (HugeMemory memory in new[] { _q, _k, _v, _o, _nativeO })
-        {
-            memory.Dispose();
-        }
+        _operands.Dispose();
+        _o.Dispose();
+        _nativeO.Dispose();
         NativeMemory.Free(_args);
         NativeMemory.Free(_arrays);
     }
