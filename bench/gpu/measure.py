@@ -1,0 +1,216 @@
+"""Subjects that take turns, what their rounds say, and the tables made from it. The statistics need no package."""
+
+import json
+import math
+import os
+import pathlib
+import time
+
+
+class WrongOutput(Exception):
+    """An output that the reference does not bear out, or a run that did not do its work once."""
+
+
+class Subject:
+    """Something that is timed: `call` puts it on the stream; `before` runs outside the timed span; `check` says what is wrong with its output, or None."""
+
+    def __init__(self, name, call, before=None, check=None, kernel="", counted=None):
+        self.name, self.call, self.kernel, self.check = name, call, kernel, check
+        self.before = before or (lambda: None)
+        self.counted = counted  # a counter that a call must raise by one, where a mask is given unprepared
+        self.rounds, self.host = [], []  # milliseconds of the device, of the host
+
+
+class Line:
+    """A row of the table: `value` makes a number of the milliseconds of one round, {subject: ms}; `of` says how in words."""
+
+    def __init__(self, row, unit, of, value, better="lower", limit=None, aim=None):
+        self.row, self.unit, self.of, self.value, self.better, self.limit, self.aim = row, unit, of, value, better, limit, aim
+
+    def values(self, group):
+        rounds = {s.name: s.rounds for s in group.subjects if s.rounds}
+        count = min((len(r) for r in rounds.values()), default=0)
+        try:
+            return [self.value({name: r[i] for name, r in rounds.items()}) for i in range(count)]
+        except (KeyError, ZeroDivisionError):  # a subject that was refused
+            return []
+
+    def met(self, median, limit):
+        return limit is None or (median <= limit if self.better == "lower" else median >= limit)
+
+
+def faster(row, ours, theirs, limit=None, aim=None):
+    """How many times as fast as a peer."""
+    return Line(row, f"x the speed of {theirs}", f"{theirs} / {ours}", lambda t: t[theirs] / t[ours], "higher", limit, aim)
+
+
+def ratio(row, top, bottom, limit=None, aim=None, factor=1.0):
+    """One time over another's."""
+    note = "" if factor == 1.0 else f" x {factor:.4f}"
+    return Line(row, f"x {bottom}{note}", f"{top} / ({bottom}{note})", lambda t: t[top] / (t[bottom] * factor), "lower", limit, aim)
+
+
+class Group:
+    """What is measured together: its subjects, lines, facts {name: (value, unit, limit)}, what was refused and why, and what was wrong."""
+
+    def __init__(self, name, description):
+        self.name, self.description = name, description
+        self.subjects, self.lines, self.facts, self.refused, self.wrong, self.notes = [], [], {}, {}, [], []
+
+    def attempt(self, name, make):
+        """Adds the subject that make() returns; what it raises is a refusal, told in the table."""
+        try:
+            subject = make()
+            subject.call()
+            self.subjects.append(subject)
+            return subject
+        except Exception as problem:
+            self.refused[name] = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+            return None
+
+
+def quartiles(values):
+    """Lower quartile, median, upper quartile, by linear interpolation."""
+    ordered = sorted(values)
+
+    def at(share):
+        place = share * (len(ordered) - 1)
+        low = math.floor(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+    return at(0.25), at(0.5), at(0.75)
+
+
+class CudaClock:
+    """Times a call by CUDA events, with nothing of the call's operands left in L2 and the host ahead of the device, so that no launch is waited for."""
+
+    def __init__(self, torch, flush_bytes):
+        self.torch = torch
+        self.start, self.end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.flushed = torch.zeros(flush_bytes // 4, dtype=torch.float32, device="cuda")
+
+    def __call__(self, call):
+        self.flushed.sum()  # read, not written: nothing is left to write back while the call runs
+        self.torch.cuda._sleep(400_000)  # some 200 us in which the host gets ahead
+        self.start.record()
+        begun = time.perf_counter()
+        call()
+        host = time.perf_counter() - begun
+        self.end.record()
+        self.end.synchronize()
+        return self.start.elapsed_time(self.end), host * 1e3
+
+
+class HostClock:
+    """The same without a GPU, to try the scripts."""
+
+    def __call__(self, call):
+        begun = time.perf_counter()
+        call()
+        spent = (time.perf_counter() - begun) * 1e3
+        return spent, spent
+
+
+def measure(group, rounds, clock, out_of_time=lambda: False):
+    """Rounds in which every subject has one turn, forwards and backwards by turns. Outputs are judged before the first and after the last."""
+    judge(group, "before the first round")
+    for _ in range(2):
+        for subject in group.subjects:
+            subject.before()
+            clock(subject.call)
+    for number in range(rounds):
+        if out_of_time():
+            group.notes.append(f"{number} rounds of {rounds}: the time was up")
+            break
+        for subject in group.subjects if number % 2 == 0 else reversed(group.subjects):
+            subject.before()
+            count = subject.counted() if subject.counted else 0
+            spent, host = clock(subject.call)
+            if subject.counted and subject.counted() - count != 1:
+                raise WrongOutput(f"{group.name}: {subject.name} made {subject.counted() - count} mask passes in one run; 1 is right")
+            subject.rounds.append(spent)
+            subject.host.append(host)
+    judge(group, "after the last round")
+
+
+def judge(group, when):
+    for subject in group.subjects:
+        wrong = subject.check() if subject.check else None
+        if wrong:
+            group.wrong.append(f"{subject.name}, {when}: {wrong}")
+
+
+def misses(group):
+    """How many lines and facts fall short of what they must reach."""
+    count = len(group.wrong)
+    for line in group.lines:
+        values = line.values(group)
+        count += bool(values) and not line.met(quartiles(values)[1], line.limit)
+    return count + sum(limit is not None and not value <= limit for value, _, limit in group.facts.values())
+
+
+def _wanted(line):
+    if line.limit is None and line.aim is None:
+        return ""
+    sign = "<=" if line.better == "lower" else ">="
+    return f"{sign} {line.limit:.3f}" + (f", aim {line.aim:.3f}" if line.aim is not None else "") if line.limit is not None else f"aim {sign} {line.aim:.3f}"
+
+
+def table(group):
+    out = [f"\n## {group.name}: {group.description}\n"]
+    if group.lines:
+        out.append("| row | median | quartiles | unit | wanted | |\n|---|---|---|---|---|---|")
+        for line in group.lines:
+            values = line.values(group)
+            if not values:
+                out.append(f"| {line.row} | not measured | | {line.unit} | {_wanted(line)} | |")
+                continue
+            low, median, high = quartiles(values)
+            verdict = "" if line.limit is None else "ok" if line.met(median, line.limit) else "SHORT"
+            out.append(f"| {line.row} | {median:.3f} | {low:.3f}-{high:.3f} | {line.unit} | {_wanted(line)} | {verdict} |")
+        out.append("")
+    if group.subjects:
+        out.append("| call | median ms | quartiles | host ms | kernel | rounds |\n|---|---|---|---|---|---|")
+        for s in group.subjects:
+            if s.rounds:
+                low, median, high = quartiles(s.rounds)
+                host = f"{quartiles(s.host)[1]:.4f}" if s.host else ""
+                out.append(f"| {s.name} | {median:.4f} | {low:.4f}-{high:.4f} | {host} | {s.kernel} | {len(s.rounds)} |")
+        out.append("")
+    for name, (value, unit, limit) in group.facts.items():
+        verdict = "" if limit is None else f", wanted <= {limit:g}: {'ok' if value <= limit else 'SHORT'}"
+        out.append(f"- {name}: {value:.4g} {unit}{verdict}")
+    out += [f"- refused: {name}: {why}" for name, why in group.refused.items()]
+    out += [f"- {note}" for note in group.notes]
+    out += [f"- WRONG OUTPUT, {wrong}" for wrong in group.wrong]
+    return "\n".join(out) + "\n"
+
+
+def as_json(group):
+    rows = []
+    for line in group.lines:
+        values = line.values(group)
+        if not values:
+            continue
+        low, median, high = quartiles(values)
+        row = {"row": line.row, "unit": line.unit, "of": line.of, "median": round(median, 6), "quartiles": [round(low, 6), round(high, 6)]}
+        row.update({name: value for name, value in (("limit", line.limit), ("aim", line.aim)) if value is not None})
+        row.update(met=line.met(median, line.limit), rounds=[round(value, 6) for value in values])
+        rows.append(row)
+    calls = [{"name": s.name, "kernel": s.kernel, "milliseconds": [round(ms, 6) for ms in s.rounds], "host_milliseconds": [round(ms, 6) for ms in s.host]}
+             for s in group.subjects]
+    facts = [{"name": name, "value": value, "unit": unit, **({} if limit is None else {"limit": limit})} for name, (value, unit, limit) in group.facts.items()]
+    return {"name": group.name, "description": group.description, "rows": rows, "calls": calls, "facts": facts, "refused": group.refused, "notes": group.notes,
+            "wrong": group.wrong}
+
+
+def write_whole(path, text):
+    """Written whole or not at all."""
+    unfinished = pathlib.Path(f"{path}.unfinished")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def write_json(path, machine, command, groups):
+    write_whole(path, json.dumps({"machine": machine, "command": command, "groups": [as_json(group) for group in groups]}, indent=1) + "\n")
