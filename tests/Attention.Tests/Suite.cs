@@ -8,7 +8,8 @@ internal static class Suite
     /// <summary>Whether the long forms run: ATTENTION_FULL=1.</summary>
     public static bool Full { get; } = Environment.GetEnvironmentVariable("ATTENTION_FULL") == "1";
 
-    public static string RepoRoot { get; } = Metadata("RepoRoot");
+    /// <summary>The checkout: the one that was built, or where the suite runs on another machine than was built on, what ATTENTION_REPOSITORY names.</summary>
+    public static string RepoRoot { get; } = Environment.GetEnvironmentVariable("ATTENTION_REPOSITORY") ?? Metadata("RepoRoot");
 
     /// <summary>The version of the package under test; empty: the project.</summary>
     public static string FromPackage { get; } = Metadata("AttentionFromPackage");

@@ -1,0 +1,226 @@
+#!/usr/bin/env bash
+# Everything a machine with a GPU is asked, in stages. See bench/gpu/run.sh --help and bench/gpu/README.md.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+readonly root=$PWD self=$PWD/bench/gpu/run.sh build=$PWD/build/gpu
+# NAME:LIMIT:LEAST: its time limit, and the seconds under which it is not worth beginning.
+readonly stages=(build:120:30 first-light:60:15 cases:120:25 timing:240:60 whisper:60:25 nunit:100:25 sanitizer:80:25 ncu:60:20)
+
+usage() {
+    cat <<'USAGE'
+bench/gpu/run.sh [--stage NAME]... [--budget SECONDS] [--out FOLDER] [--bundle FOLDER] [--anyway]
+
+  --stage NAME      build, first-light, cases, timing, whisper, nunit, sanitizer or ncu; may be given several times (default: all, in this order)
+  --budget SECONDS  skips stages that no longer fit, and says so
+  --out FOLDER      where results go (default: $OUT, else build/gpu/out): run.log, summary.txt, timing.json, timing.md, whisper.json, whisper.md, ncu.csv
+  --bundle FOLDER   what ./build.sh gpu-bundle made (default: build/gpu-bundle)
+  --anyway          runs the stages where there is no CUDA device: what needs none is done, the rest says so
+
+Each stage has its own time limit; one that fails stops no other. Exit: 0; 1 a stage failed; 2 bad usage; 3 no CUDA device.
+USAGE
+}
+
+has_device() {
+    python3 - <<'PYTHON'
+import ctypes, os, sys
+try:
+    cuda, count = ctypes.CDLL(os.environ.get("ATTENTION_CUDA") or "libcuda.so.1"), ctypes.c_int()
+except OSError:
+    sys.exit(1)
+sys.exit(0 if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value else 1)
+PYTHON
+}
+
+# PyTorch's own NVRTC where it has one, so that one process holds one; else the toolkit's.
+find_nvrtc() {
+    local found
+    found=$(python3 -c 'import glob, importlib.util as u; s = u.find_spec("torch"); print(*glob.glob(s.origin.rsplit("/", 2)[0] + "/nvidia/*/lib/libnvrtc.so.1[0-9]") if s else "")' 2>/dev/null)
+    found=${found%% *}
+    [[ $found ]] || for found in /usr/local/cuda/lib64/libnvrtc.so.1[0-9] /usr/local/cuda*/lib64/libnvrtc.so.1[0-9] /usr/local/cuda*/targets/x86_64-linux/lib/libnvrtc.so.1[0-9]; do
+        [[ -e $found ]] && break
+        found=
+    done
+    [[ $found ]] && export ATTENTION_NVRTC=$found
+}
+
+# unpacked NAME: the bundle's archive NAME.tar.xz, unpacked below build/gpu once; prints the folder.
+unpacked() {
+    local to=$build/$1
+    if [[ ! -d $to ]]; then
+        [[ -f $bundle/$1.tar.xz ]] || { printf '%s has no %s.tar.xz; ./build.sh gpu-bundle makes it\n' "$bundle" "$1" >&2; return 1; }
+        mkdir -p "$to.unfinished"
+        { tar -xJf "$bundle/$1.tar.xz" -C "$to.unfinished" 2>/dev/null ||
+            python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$bundle/$1.tar.xz" "$to.unfinished"; } || return 1
+        mv "$to.unfinished" "$to"
+    fi
+    printf '%s\n' "$to"
+}
+
+newest_library() { # the one built here, else the bundle's
+    if [[ -f $build/native/libattention.so ]]; then printf '%s\n' "$build/native/libattention.so"; else printf '%s/libattention.so\n' "$(unpacked net)"; fi
+}
+needs() { # PROGRAM…: what the build stage leaves
+    local program
+    for program in "$@"; do [[ -x $program ]] || { printf '%s is not built: the stage build makes it\n' "${program#"$root"/}"; return 1; }; done
+}
+has_torch() { python3 -c 'import torch' 2>/dev/null || { echo "python3 has no torch"; return 1; }; }
+
+stage_build() {
+    local -a gtest=(-DATTENTION_TESTS=OFF)
+    local folder start=$SECONDS
+    if [[ -e /usr/include/gtest/gtest.h ]]; then gtest=(-DATTENTION_TESTS=ON)
+    elif folder=$(unpacked gtest); then gtest=(-DATTENTION_TESTS=ON -DGTest_DIR="$folder/lib/x86_64-linux-gnu/cmake/GTest"); fi
+    cmake -S . -B "$build" -G Ninja -DATTENTION_GPU=ON -DATTENTION_BENCH=ON "${gtest[@]}" >/dev/null &&
+        ninja -C "$build" first_light host_time || return 1
+    printf 'the library, first_light and host_time: %d s\n' $((SECONDS - start))
+    # The rest is not worth losing the library for.
+    ninja -C "$build" -k 0 || return 1
+    printf 'all: %d s\n' $((SECONDS - start))
+}
+
+stage_first-light() {
+    needs "$build/bench/first_light/first_light" || return 1
+    "$build/bench/first_light/first_light"
+}
+
+# The shared cases in as many processes as help; each has every n-th.
+stage_cases() {
+    local exe=$build/bench/gpu/device_cases logs=$build/cases n i status=0 worst=0
+    local -a pids=()
+    needs "$exe" || return 1
+    rm -rf "$logs" && mkdir -p "$logs"
+    n=$(nproc); ((n > 8)) && n=8
+    for ((i = 0; i < n; ++i)); do
+        GTEST_TOTAL_SHARDS=$n GTEST_SHARD_INDEX=$i "$exe" --gtest_brief=1 >"$logs/$i" 2>&1 &
+        pids+=($!)
+    done
+    for i in "${pids[@]}"; do wait "$i" || { status=$?; ((status > worst)) && worst=$status; }; done
+    grep -hvE '^(ran|\[|Note:|Running main)' "$logs"/* | head -150
+    grep -h '^\[  FAILED  \] Cases' "$logs"/* | sort -u | head -60
+    awk '/^ran/ { sub(":", "", $3); all[$4] += $2 } END { for (kernel in all) printf "ran %5d times: %s\n", all[kernel], kernel }' "$logs"/* | sort -k4
+    printf '%d processes, %d tests passed\n' "$n" "$(awk '/^\[  PASSED  \]/ { sum += $4 } END { print sum + 0 }' "$logs"/*)"
+    return $worst
+}
+
+stage_timing() {
+    has_torch || return 1
+    python3 bench/gpu/timing.py --json "$out/timing.json" --table "$out/timing.md" --budget $((limit > 40 ? limit - 20 : limit)) "${timing_options[@]}"
+}
+
+stage_whisper() {
+    local folder=../shared/whisper
+    has_torch || return 1
+    [[ -f $folder/encoder.safetensors ]] || folder=$(unpacked whisper) || return 1
+    python3 bench/gpu/whisper.py "$folder" --json "$out/whisper.json" --table "$out/whisper.md"
+}
+
+# The .NET suite, carrying its runtime: the GPU's own tests first, so that a limit cuts the rest. The oracle ONNX Runtime stays at home.
+stage_nunit() {
+    local folder status=0
+    local -a how=(--no-ansi --progress off --output Normal)
+    folder=$(unpacked net) || return 1
+    export ATTENTION_REPOSITORY=$root DOTNET_gcServer=0
+    chmod +x "$folder/Attention.Tests" "$folder/attn"
+    "$folder/attn" info || status=1
+    "$folder/Attention.Tests" "${how[@]}" --filter 'FullyQualifiedName~CudaTests|FullyQualifiedName~InteropTests|FullyQualifiedName~WhisperTests' || status=1
+    "$folder/Attention.Tests" "${how[@]}" --filter 'FullyQualifiedName!~CudaTests&FullyQualifiedName!~InteropTests&FullyQualifiedName!~WhisperTests&Name!~ONNX&Name!~Onnx' || status=1
+    return $status
+}
+
+stage_sanitizer() {
+    local exe=$build/bench/gpu/device_cases tool status=0
+    needs "$exe" || return 1
+    command -v compute-sanitizer >/dev/null || { echo "there is no compute-sanitizer"; return 1; }
+    local filter='*/one_key_past_a_cell_as_*:*/key_lengths_as_*:*/keep_hides_half_as_*:*/documents_as_*:*/one_query__many_keys_as_*:*/head_dimension_256_as_*:*/bias_hides_as_*:*/keep_for_each_head_of_a_group_as_*'
+    for tool in memcheck racecheck synccheck; do
+        printf -- '-- %s\n' "$tool"
+        timeout -k 5 $((limit / 3)) compute-sanitizer --tool $tool --error-exitcode 9 "$exe" --gtest_brief=1 --gtest_filter="$filter" 2>&1 | tail -60 || status=1
+    done
+    return $status
+}
+
+stage_ncu() {
+    command -v ncu >/dev/null || { echo "there is no ncu"; return 1; }
+    ncu --csv --page details --section SpeedOfLight --section Occupancy --section WarpStateStats --section LaunchStats --clock-control none \
+        --log-file "$out/ncu.csv" --force-overwrite python3 bench/gpu/two_kernels.py || return 1
+    grep -E '"(Duration|Compute \(SM\) Throughput|DRAM Throughput|Memory Throughput|Registers Per Thread|Achieved Occupancy)"' "$out/ncu.csv" |
+        python3 -c 'import csv, sys
+for row in csv.reader(sys.stdin): print(row[4][:60], "|", *row[-3:])'
+}
+
+if [[ ${1:-} == --do ]]; then # one stage, within the time limit that the script has set round it
+    limit=$3 out=$ATTENTION_OUT bundle=$ATTENTION_BUNDLE
+    read -ra timing_options <<<"${ATTENTION_TIMING:-}"
+    "stage_$2"
+    exit
+fi
+
+wanted=() budget=0 anyway=false out=${OUT:-$build/out} bundle=$root/build/gpu-bundle
+names=$(printf '%s ' "${stages[@]%%:*}")
+bad() { printf 'run.sh: %s (--help tells more)\n' "$1" >&2; exit 2; }
+while (($#)); do
+    case $1 in
+        -h | --help) usage; exit 0 ;;
+        --anyway) anyway=true; shift; continue ;;
+        --stage | --budget | --out | --bundle) (($# > 1)) || bad "$1 takes a value" ;;
+        *) bad "no option $1" ;;
+    esac
+    case $1 in
+        --stage) [[ " $names" == *" $2 "* ]] || bad "--stage is $2; one of $names is allowed"; wanted+=("$2") ;;
+        --budget) [[ $2 =~ ^[1-9][0-9]*$ ]] || bad "--budget is $2; a number of seconds is allowed"; budget=$2 ;;
+        --out) out=$2 ;;
+        --bundle) bundle=$2 ;;
+    esac
+    shift 2
+done
+mkdir -p "$out" "$build" && out=$(cd "$out" && pwd) || exit 1
+: >"$out/run.log"
+say() { printf '%s\n' "$*" | tee -a "$out/run.log"; }
+
+device=true
+has_device || device=false
+$device && find_nvrtc
+export ATTENTION_OUT=$out ATTENTION_BUNDLE=$bundle ATTENTION_CACHE=${ATTENTION_CACHE:-$build/kernels} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ATTENTION_COMMIT=${ATTENTION_COMMIT:-$(git rev-parse --short=10 HEAD 2>/dev/null || cat "$bundle/commit" 2>/dev/null)} && export ATTENTION_COMMIT
+say "$(date -u '+%Y-%m-%d %H:%M UTC'), commit ${ATTENTION_COMMIT:-unknown}, $(nproc) CPUs, NVRTC ${ATTENTION_NVRTC:-as the system finds it}"
+$device && say "$(nvidia-smi -L 2>&1 | head -4)"
+
+results=() failed=0 absent=0
+for stage in "${stages[@]}"; do
+    IFS=: read -r name limit least <<<"$stage"
+    ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $name "* ]] && continue
+    if ! $device && ! $anyway; then
+        results+=("$name: no CUDA device") && ((++absent))
+        say "$name: no CUDA device"
+        continue
+    fi
+    if ((budget)); then
+        left=$((budget - SECONDS))
+        if ((left < least)); then
+            results+=("$name: skipped, $left s are left of the $budget s given and it takes $least at least")
+            say "${results[-1]}"
+            continue
+        fi
+        ((limit > left)) && limit=$left
+    fi
+    say "== $name (at most $limit s)"
+    start=$SECONDS
+    [[ $name != build && $name != nunit || -f $build/native/libattention.so ]] && ATTENTION_LIBRARY=$(newest_library 2>/dev/null) && export ATTENTION_LIBRARY
+    timeout -k 5 "$limit" "$BASH" "$self" --do "$name" "$limit" >"$build/stage.log" 2>&1 </dev/null
+    status=$?
+    cat "$build/stage.log" >>"$out/run.log"
+    tail -n 15 "$build/stage.log" | cut -c1-220
+    took=$((SECONDS - start))
+    case $status in
+        0) results+=("$name: passed ($took s)") ;;
+        3) results+=("$name: no CUDA device ($took s)") && ((++absent)) ;;
+        124 | 137) results+=("$name: FAILED, its limit of $limit s was over") && ((++failed)) ;;
+        *) results+=("$name: FAILED, exit $status ($took s)") && ((++failed)) ;;
+    esac
+    say "${results[-1]}"
+    printf '%s\n' "${results[@]}" >"$out/summary.txt"
+done
+say "== summary (${SECONDS} s), results in $out"
+printf '%s\n' "${results[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
+((failed == 0)) || exit 1
+((absent == 0)) || exit 3
