@@ -13,6 +13,7 @@ usage() {
 ./build.sh bench --peers [ARGS]   the same beside ONNX Runtime, and .NET's overhead per call
 ./build.sh mutants [N]     plants faults one at a time (all, or the first N); each must turn a test red
 ./build.sh pack            leaves the NuGet package in artifacts/
+./build.sh gpu-bundle      packs what bench/gpu/run.sh needs on a machine with a GPU, in build/gpu-bundle
 ./build.sh format          formats the sources in place
 ./build.sh --help          this text
 
@@ -74,6 +75,14 @@ format() {
     build "dotnet format" dotnet format Attention.sln
 }
 
+gpu_bundle() {
+    require_build
+    require_test
+    native release "native library" || exit 1
+    . bench/gpu/bundle.sh
+    make_bundle
+}
+
 trap 'printf "\ninterrupted\n" >&2; exit 130' INT TERM
 command=${1:-build}
 (($#)) && shift
@@ -84,6 +93,7 @@ case $command in
     bench) bench "$@" ;;
     mutants) require_build && require_test && native release "native library" && tests/mutants/run.sh "$@" ;;
     pack) pack ;;
+    gpu-bundle) gpu_bundle ;;
     format) format ;;
     -h | --help | help) usage ;;
     *)
