@@ -1,4 +1,4 @@
-"""The C ABI (native/include/attention/attention.h) through ctypes: structures that check themselves against the library, handles, one run. No package is needed."""
+"""The C ABI (native/include/attention/attention.h) through ctypes: structures checked against the library, handles, runs. No package is needed."""
 
 import ctypes as c
 import os

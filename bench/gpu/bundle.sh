@@ -5,18 +5,21 @@ readonly limit_bytes=$((60 << 20)) # of all that travels beside the tracked file
 
 # packed NAME FOLDER: build/gpu-bundle/NAME.tar.xz; xz, because Python reads it where tar cannot.
 packed() {
-    build "$bundle/$1.tar.xz" bash -o pipefail -c 'tar -C "$2" --sort=name --owner=0 --group=0 --mtime=@0 -cf - . | xz -T"$3" -9 >"$1.unfinished" && mv "$1.unfinished" "$1"' \
-        - "$bundle/$1.tar.xz" "$2" "$jobs"
+    build "$bundle/$1.tar.xz" bash -o pipefail -c '
+        tar -C "$2" --sort=name --owner=0 --group=0 --mtime=@0 -cf - . | xz -T"$3" -9 >"$1.unfinished" &&
+            mv "$1.unfinished" "$1"' - "$bundle/$1.tar.xz" "$2" "$jobs"
 }
 
 bundle_net() {
     local project
     rm -rf "$parts/net"
     for project in tests/Attention.Tests managed/Attention.Tool; do # into one folder: they share the runtime
-        build "${project##*/} with its runtime" dotnet publish "$project" -c Release -r linux-x64 --self-contained --artifacts-path "$parts/work" -o "$parts/net" || return 1
+        build "${project##*/} with its runtime" dotnet publish "$project" -c Release -r linux-x64 --self-contained \
+            --artifacts-path "$parts/work" -o "$parts/net" || return 1
     done
     # What nothing there needs: debugging, coverage, other systems, and ONNX Runtime, whose verdict needs no GPU.
-    (cd "$parts/net" && rm -rf ./*.pdb createdump libmscordaccore.so libmscordbi.so libclrgc*.so libcoreclrtraceptprovider.so coverlet* onnxruntime.dll libonnxruntime*.so)
+    (cd "$parts/net" && rm -rf ./*.pdb coverlet* createdump libmscordaccore.so libmscordbi.so libclrgc*.so libcoreclrtraceptprovider.so \
+        onnxruntime.dll libonnxruntime*.so)
     packed net "$parts/net"
 }
 
@@ -56,6 +59,7 @@ make_bundle() {
     printf 'carry %s beside the tree and run:  bench/gpu/run.sh --budget 580\n' "$bundle"
     ((bytes <= limit_bytes)) && return
     printf 'That is more than %d bytes at once. In two calls, the second while the machine is still warm:\n' "$limit_bytes"
-    printf '  carry %s:  bench/gpu/run.sh --budget 580 --stage build --stage first-light --stage cases --stage timing --stage whisper\n' "$bundle/whisper.tar.xz $bundle/gtest.tar.xz"
+    printf '  carry %s:  bench/gpu/run.sh --budget 580 --stage build --stage first-light --stage cases --stage timing --stage whisper\n' \
+        "$bundle/whisper.tar.xz $bundle/gtest.tar.xz"
     printf '  carry %s:  bench/gpu/run.sh --budget 300 --stage nunit --stage sanitizer --stage ncu\n' "$bundle/net.tar.xz"
 }

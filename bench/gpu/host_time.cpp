@@ -1,5 +1,5 @@
-// host_time.cpp — what a call costs the host: attn_run with a plan that is reused, beside a bare cuLaunchKernel of an empty kernel in the same loop. One object
-// of JSON: microseconds a call, a median of batches that the GPU has finished before the next begins.
+// host_time.cpp — what a call costs the host: attn_run with a plan that is reused, beside a bare cuLaunchKernel of an empty kernel in the same loop. One
+// object of JSON: microseconds a call, a median of batches that the GPU has finished before the next begins.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

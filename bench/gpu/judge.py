@@ -1,4 +1,4 @@
-"""The error rule of docs/semantics.md on sampled rows: the double-precision result R, the naive computation N in the operands' own type, and what lies between."""
+"""The error rule of docs/semantics.md on sampled rows: the double-precision result R, the naive computation N in the operands' own type."""
 
 
 class Judge:

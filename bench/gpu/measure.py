@@ -53,8 +53,8 @@ def ratio(row, top, bottom, limit=None, aim=None, factor=1.0):
 class Group:
     """What is measured together: its subjects, lines, facts {name: (value, unit, limit)}, what was refused and why, and what was wrong."""
 
-    def __init__(self, name, description):
-        self.name, self.description = name, description
+    def __init__(self, name, description, settle=lambda: None):
+        self.name, self.description, self.settle = name, description, settle
         self.subjects, self.lines, self.facts, self.refused, self.wrong, self.notes = [], [], {}, {}, [], []
 
     def attempt(self, name, make):
@@ -62,6 +62,7 @@ class Group:
         try:
             subject = make()
             subject.call()
+            self.settle()  # what a device finds wrong, it tells later
             self.subjects.append(subject)
             return subject
         except Exception as problem:
@@ -132,6 +133,12 @@ def measure(group, rounds, clock, out_of_time=lambda: False):
             subject.rounds.append(spent)
             subject.host.append(host)
     judge(group, "after the last round")
+
+
+def let_go(group):
+    """Numbers are kept; what holds a device's memory is not."""
+    for subject in group.subjects:
+        subject.call = subject.before = subject.check = subject.counted = None
 
 
 def judge(group, when):

@@ -1,4 +1,4 @@
-"""PyTorch's own attention on the same tensors: each backend of scaled_dot_product_attention, and compiled flex_attention with what it costs to make its mask."""
+"""PyTorch's own attention on the same tensors: each backend of scaled_dot_product_attention, and compiled flex_attention with the making of its mask."""
 
 import measure
 
@@ -74,7 +74,7 @@ class Flex:
 
     def mask(self, sight, q, k):
         B, H = (q.shape[0] if sight.batches > 1 else None), (q.shape[1] if sight.heads > 1 else None)
-        return self.make(sight.sees, B, H, q.shape[2], k.shape[2], device=self.setting.device)
+        return self.make(sight.sees, B, H, q.shape[2], k.shape[2], device=str(self.setting.device))
 
     def subject(self, name, q, k, v, sight=None, judge=None, reused=False):
         """With a mask: its creation included, unless it is `reused`."""

@@ -34,9 +34,11 @@ PYTHON
 # PyTorch's own NVRTC where it has one, so that one process holds one; else the toolkit's.
 find_nvrtc() {
     local found
-    found=$(python3 -c 'import glob, importlib.util as u; s = u.find_spec("torch"); print(*glob.glob(s.origin.rsplit("/", 2)[0] + "/nvidia/*/lib/libnvrtc.so.1[0-9]") if s else "")' 2>/dev/null)
+    found=$(python3 -c 'import glob, importlib.util as u
+s = u.find_spec("torch")
+print(*glob.glob(s.origin.rsplit("/", 2)[0] + "/nvidia/*/lib/libnvrtc.so.1[0-9]") if s else "")' 2>/dev/null)
     found=${found%% *}
-    [[ $found ]] || for found in /usr/local/cuda/lib64/libnvrtc.so.1[0-9] /usr/local/cuda*/lib64/libnvrtc.so.1[0-9] /usr/local/cuda*/targets/x86_64-linux/lib/libnvrtc.so.1[0-9]; do
+    [[ $found ]] || for found in /usr/local/cuda/lib64/libnvrtc.so.1[0-9] /usr/local/cuda*/{lib64,targets/x86_64-linux/lib}/libnvrtc.so.1[0-9]; do
         [[ -e $found ]] && break
         found=
     done
@@ -63,7 +65,7 @@ needs() { # PROGRAM…: what the build stage leaves
     local program
     for program in "$@"; do [[ -x $program ]] || { printf '%s is not built: the stage build makes it\n' "${program#"$root"/}"; return 1; }; done
 }
-has_torch() { python3 -c 'import torch' 2>/dev/null || { echo "python3 has no torch"; return 1; }; }
+has_torch() { python3 -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)' || { echo "python3 has no torch"; return 1; }; }
 
 stage_build() {
     local -a gtest=(-DATTENTION_TESTS=OFF)
@@ -123,7 +125,8 @@ stage_nunit() {
     chmod +x "$folder/Attention.Tests" "$folder/attn"
     "$folder/attn" info || status=1
     "$folder/Attention.Tests" "${how[@]}" --filter 'FullyQualifiedName~CudaTests|FullyQualifiedName~InteropTests|FullyQualifiedName~WhisperTests' || status=1
-    "$folder/Attention.Tests" "${how[@]}" --filter 'FullyQualifiedName!~CudaTests&FullyQualifiedName!~InteropTests&FullyQualifiedName!~WhisperTests&Name!~ONNX&Name!~Onnx' || status=1
+    "$folder/Attention.Tests" "${how[@]}" \
+        --filter 'FullyQualifiedName!~CudaTests&FullyQualifiedName!~InteropTests&FullyQualifiedName!~WhisperTests&FullyQualifiedName!~ONNX' || status=1
     return $status
 }
 
@@ -131,10 +134,14 @@ stage_sanitizer() {
     local exe=$build/bench/gpu/device_cases tool status=0
     needs "$exe" || return 1
     command -v compute-sanitizer >/dev/null || { echo "there is no compute-sanitizer"; return 1; }
-    local filter='*/one_key_past_a_cell_as_*:*/key_lengths_as_*:*/keep_hides_half_as_*:*/documents_as_*:*/one_query__many_keys_as_*:*/head_dimension_256_as_*:*/bias_hides_as_*:*/keep_for_each_head_of_a_group_as_*'
+    local name filter=
+    for name in one_key_past_a_cell key_lengths keep_hides_half documents one_query__many_keys head_dimension_256 bias_hides keep_for_each_head_of_a_group; do
+        filter+="*/${name}_as_*:"
+    done
     for tool in memcheck racecheck synccheck; do
         printf -- '-- %s\n' "$tool"
-        timeout -k 5 $((limit / 3)) compute-sanitizer --tool $tool --error-exitcode 9 "$exe" --gtest_brief=1 --gtest_filter="$filter" 2>&1 | tail -60 || status=1
+        timeout -k 5 $((limit / 3)) compute-sanitizer --tool $tool --error-exitcode 9 "$exe" --gtest_brief=1 --gtest_filter="$filter" 2>&1 |
+            tail -60 || status=1
     done
     return $status
 }

@@ -1,4 +1,4 @@
-"""Who sees whom, as a function of indices: one definition for the reference, for dense masks, for flex_attention's mask_mod and for the share of visible tiles."""
+"""Who sees whom, as a function of indices: one definition for the reference, dense masks, flex_attention's mask_mod and the share of visible tiles."""
 
 import attention as attn
 

@@ -21,9 +21,10 @@ import measure
 import rows
 
 HERE = pathlib.Path(__file__).resolve().parent
-DESCRIPTIONS = {"whisper": "the report's encoder, fp16, lengths as a dense mask", "full128": "no mask, bf16, d128", "full64": "no mask, bf16, d64",
-                "dense": "a keep that hides nothing, a random half", "structure": "lengths, documents, window, prefix, causal", "pass": "the pass over a dense keep",
-                "decode": "one query, grouped heads", "heads": "a keep of each head", "first-use": "a kernel's first use, without and with the cache",
+DESCRIPTIONS = {"whisper": "the report's encoder, fp16, lengths as a dense mask", "full128": "no mask, bf16, d128",
+                "dense": "a keep that hides nothing, a random half", "pass": "the pass over a dense keep", "decode": "one query, grouped heads",
+                "heads": "a keep of each head", "full64": "no mask, bf16, d64", "structure": "lengths, documents, window, prefix, causal",
+                "first-use": "a kernel's first use, without and with the cache",
                 "host": "what a call costs the host"}
 
 
@@ -53,7 +54,8 @@ def machine(torch, setting):
         cuda, context = library.cuda(), setting.context.describe()
         info.update(GPU=torch.cuda.get_device_name(), architecture=context.instruction_set.decode(), driver=cuda.driver_version, NVRTC=cuda.nvrtc_version,
                     cuDNN=torch.backends.cudnn.version(), CUDA=torch.version.cuda)
-        clocks = subprocess.run(["nvidia-smi", "--query-gpu=clocks.sm,clocks.mem,power.limit,driver_version", "--format=csv,noheader"], capture_output=True, text=True)
+        query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.mem,power.limit,driver_version", "--format=csv,noheader"]
+        clocks = subprocess.run(query, capture_output=True, text=True)
         info["nvidia-smi: SM and memory clock now, power limit, driver"] = clocks.stdout.strip()
     return info
 
@@ -149,6 +151,7 @@ def main(arguments):
             measure.write_json(given.json, info, command, groups)
         if given.table:
             measure.write_whole(given.table, text)
+        measure.let_go(group)
         if setting.on_gpu:
             setting.context.trim()
             torch.cuda.empty_cache()

@@ -17,7 +17,7 @@ LAYERS, WIDTH, HEADS, POSITIONS = 6, 512, 8, 1500
 
 
 class Attend:
-    """Ours, as a function of Q, K, V [B, H, S, D] whatever their strides: one plan for each set of strides, no address bound. O lies as the next layer wants it."""
+    """Ours, as a function of Q, K, V [B, H, S, D]: one plan for each set of strides, no address bound. O lies as the next layer wants it."""
 
     def __init__(self, setting, mask=None, prepared=False):
         self.setting, self.mask, self.plans = setting, mask, {}
@@ -37,15 +37,14 @@ class Attend:
         return o
 
 
-def functions(setting, key_lengths):
+def functions(setting, key_lengths, dtype):
     """{name: (attention of Q, K and V, whether it is masked)}."""
     torch = setting.torch
     functional = torch.nn.functional.scaled_dot_product_attention
     columns = torch.arange(POSITIONS, device=setting.device)
     padding = (columns[None, :] < key_lengths[:, None])[:, None, None, :].contiguous()
     keep = padding.expand(-1, -1, POSITIONS, -1).contiguous()
-    half = torch.float16
-    additive = torch.zeros(keep.shape, dtype=half, device=setting.device).masked_fill(~keep, float("-inf"))
+    additive = torch.zeros(keep.shape, dtype=dtype, device=setting.device).masked_fill(~keep, float("-inf"))
 
     def eager(mask):
         def attend(q, k, v):
@@ -74,14 +73,14 @@ def functions(setting, key_lengths):
 class Encoder:
     """transformers' encoder, whose layers ask `attend` for their attention. Projections, norms and the rest are transformers' own."""
 
-    def __init__(self, setting, weights):
+    def __init__(self, setting, weights, dtype):
         torch = setting.torch
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         config = WhisperConfig(d_model=WIDTH, encoder_layers=LAYERS, encoder_attention_heads=HEADS, encoder_ffn_dim=4 * WIDTH, num_mel_bins=80,
                                max_source_positions=POSITIONS)
-        self.model = WhisperEncoder(config).half()
+        self.model = WhisperEncoder(config).to(dtype)
         self.model.load_state_dict({name.removeprefix("model.encoder."): value for name, value in weights.items()})
         self.model.to(setting.device).eval()
         self.attend, self.calls, self.answers, self.seen = None, 0, 2, []
@@ -131,14 +130,17 @@ def experiment(setting, folder, rounds, clock):
     from safetensors.torch import load_file
 
     weights, reference = load_file(folder / "encoder.safetensors"), load_file(folder / "reference-encoder.safetensors")
-    group = measure.Group("whisper-encoder", f"Whisper base's encoder, float16, {reference['input_features'].shape[0]} clips, key lengths covering 49.0 % of the positions")
-    features = reference["input_features"].to(setting.device, torch.float16)
+    dtype = torch.float16 if setting.on_gpu else torch.float32  # as the weights are stored; a CPU's PyTorch multiplies no float16
+    group = measure.Group("whisper-encoder",
+                          f"Whisper base's encoder, {str(dtype).removeprefix('torch.')}, {len(reference['input_features'])} clips, key lengths covering 49.0 %",
+                          setting.synchronize)
+    features = reference["input_features"].to(setting.device, dtype)
     key_lengths = reference["key_lengths"].to(setting.device, torch.int32).contiguous()
     rows = reference["rows"].long().to(setting.device)
     right = {False: reference["plain"].to(setting.device).double(), True: reference["masked"].to(setting.device).double()}
     with torch.inference_mode():
-        encoder = Encoder(setting, weights)
-        attends = functions(setting, key_lengths)
+        encoder = Encoder(setting, weights, dtype)
+        attends = functions(setting, key_lengths, dtype)
         operands = encoder.settle(features, attends["eager, no mask"][0])
         errors = {}
         for name, (attend, masked) in attends.items():
@@ -156,7 +158,8 @@ def experiment(setting, folder, rounds, clock):
             off = (out[:, rows].double() - right[masked]).abs()
             errors[name] = float(torch.nan_to_num(off, nan=float("inf")).max())
             group.facts[f"largest error of a hidden state, {name}"] = (errors[name], f"(mean {float(off.mean()):.2e})", None)
-            group.subjects.append(measure.Subject(f"attention of all layers, {name}", lambda a=attend: [a(*qkv) for qkv in operands], kernel=getattr(attend, "kernel", "")))
+            group.subjects.append(measure.Subject(f"attention of all layers, {name}", lambda a=attend: [a(*qkv) for qkv in operands],
+                                                  kernel=getattr(attend, "kernel", "")))
         info = setting.context.describe()
         group.facts["memory of this library's own, all of its ways together"] = ((info.scratch_bytes + info.live_bytes) / 1e6, "MB", None)
         for name, (_, masked) in attends.items():  # what half precision costs anyway is eager's error
@@ -171,7 +174,8 @@ def experiment(setting, folder, rounds, clock):
 def lines(group, attends):
     for what in ("encoder", "attention of all layers"):
         unmasked, dense = f"{what}, ours, no mask", f"{what}, ours, keep"
-        group.lines += [measure.ratio(f"{what}: keep, unprepared", dense, unmasked), measure.ratio(f"{what}: key lengths", f"{what}, ours, key lengths", unmasked),
+        group.lines += [measure.ratio(f"{what}: keep, unprepared", dense, unmasked),
+                        measure.ratio(f"{what}: key lengths", f"{what}, ours, key lengths", unmasked),
                         measure.ratio(f"{what}: SDPA with its bool mask", f"{what}, SDPA, bool mask", f"{what}, SDPA, no mask")]
         for name, (_, masked) in attends.items():
             if not name.startswith("ours"):
