@@ -58,8 +58,10 @@ unpacked() {
     printf '%s\n' "$to"
 }
 
-newest_library() { # the one built here, else the bundle's
-    if [[ -f $build/native/libattention.so ]]; then printf '%s\n' "$build/native/libattention.so"; else printf '%s/libattention.so\n' "$(unpacked net)"; fi
+library_of() { # the one built here, else the bundle's
+    local folder=$build/native
+    [[ -f $folder/libattention.so ]] || folder=$(unpacked net 2>/dev/null) || return 1
+    printf '%s/libattention.so\n' "$folder"
 }
 needs() { # PROGRAM…: what the build stage leaves
     local program
@@ -91,7 +93,7 @@ stage_cases() {
     local -a pids=()
     needs "$exe" || return 1
     rm -rf "$logs" && mkdir -p "$logs"
-    n=$(nproc); ((n > 8)) && n=8
+    n=$(nproc); ((n > 14)) && n=14
     for ((i = 0; i < n; ++i)); do
         GTEST_TOTAL_SHARDS=$n GTEST_SHARD_INDEX=$i "$exe" --gtest_brief=1 >"$logs/$i" 2>&1 &
         pids+=($!)
@@ -193,6 +195,7 @@ say "$(date -u '+%Y-%m-%d %H:%M UTC'), commit ${ATTENTION_COMMIT:-unknown}, $(np
 $device && say "$(nvidia-smi -L 2>&1 | head -4)"
 
 results=() failed=0 absent=0
+readonly given_library=${ATTENTION_LIBRARY:-}
 for stage in "${stages[@]}"; do
     IFS=: read -r name limit least <<<"$stage"
     ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $name "* ]] && continue
@@ -212,7 +215,7 @@ for stage in "${stages[@]}"; do
     fi
     say "== $name (at most $limit s)"
     start=$SECONDS
-    [[ $name != build && $name != nunit || -f $build/native/libattention.so ]] && ATTENTION_LIBRARY=$(newest_library 2>/dev/null) && export ATTENTION_LIBRARY
+    if [[ ! $given_library && $name != build ]] && library=$(library_of); then export ATTENTION_LIBRARY=$library; fi
     timeout -k 5 "$limit" "$BASH" "$self" --do "$name" "$limit" >"$build/stage.log" 2>&1 </dev/null
     status=$?
     cat "$build/stage.log" >>"$out/run.log"
