@@ -49,7 +49,7 @@ class Builder:
 
     def flex(self, name="flex", s=None, reused=False):
         if not self.setting.flex_wanted():
-            self.group.refused[name] = "flex_attention was not asked for, or there is no time left to compile it"
+            self.group.refused["flex_attention"] = "not asked for, or no time left to compile it"
             return None
 
         def make():
