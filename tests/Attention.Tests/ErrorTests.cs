@@ -88,6 +88,7 @@ internal sealed class ErrorTests(AttentionBackend backend, string device) : Back
         Refuses("logSumExp", () => plan.Run(q, k, v, output, logSumExp: Tensor<Half>(B, Hq, Sq)), "float16", "float32");
         Refuses("probabilities", () => plan.Run(q, k, v, output, probabilities: Tensor<float>(B, Hq, Sq, Sk)));
         Refuses("q", () => plan.Run<float>(new float[3], k.AsSpan<float>(), v.AsSpan<float>(), output.AsSpan<float>()), "3 elements", "384");
+        Refuses("q", () => plan.Run<float>(q.AsSpan<float>()[1..], k.AsSpan<float>(), v.AsSpan<float>(), output.AsSpan<float>()), "383 elements", "384");
         Refuses("k", () => plan.Run(q, AttentionTensor.Borrow<float>(new float[2 * B * Hkv * Sk * D], [B, Hkv, Sk, D], [Hkv * Sk * D * 2, Sk * D * 2, D * 2, 1]), v, output), "k.strides[0] is 288", "144");
         Assert.That(() => plan.Run(q, k, null!, output), Throws.ArgumentNullException);
         Assert.That(output.AsSpan<float>().ToArray(), Is.All.EqualTo(77f));

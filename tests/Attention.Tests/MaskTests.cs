@@ -79,6 +79,7 @@ internal sealed class MaskTests
     [Test]
     public void Keep_wants_bytes_and_a_shape_that_fits()
     {
+        Assert.That(Mask.Keep(new bool[12], [3, 2, 2]).Kinds.KeepShape, Is.EqualTo(new ScoreShape(1, 3, 2, 2)), "right-aligned");
         Assert.That(() => Mask.Keep(s_keep, [2, 3]), Throws.ArgumentException.With.Message.Contains("4").And.Message.Contains("6"));
         Assert.That(() => Mask.Keep(s_keep, []), Throws.ArgumentException);
         Assert.That(() => Mask.Keep(s_keep, [1, 1, 1, 2, 2]), Throws.ArgumentException);
@@ -116,6 +117,7 @@ internal sealed class MaskTests
         Assert.That(() => AttentionBias.Additive((float[])null!, [1]), Throws.ArgumentNullException.With.Property("ParamName").EqualTo("bias"));
         using AttentionTensor tensor = AttentionTensor.Borrow(halves, [2, 2], [1, 2]);
         Assert.That((tensor.DType, tensor.Strides.ToArray()), Is.EqualTo((AttentionDType.Float16, new long[] { 1, 2 })));
+        Assert.That(() => AttentionTensor.Borrow(halves, [5]), Throws.ArgumentException.With.Message.Contains("4").And.Message.Contains("5"));
         halves[0] = (Half)7;
         using AttentionTensor plain = AttentionTensor.Borrow(halves, [4]);
         Assert.That(plain.AsSpan<Half>()[0], Is.EqualTo((Half)7), "nothing is copied");

@@ -36,6 +36,20 @@ internal sealed class SemanticsTests(AttentionBackend backend, string device) : 
     }
 
     [Test]
+    public void Spans_give_what_tensors_give()
+    {
+        static double[] Doubles(float[] data) => Array.ConvertAll(data, x => (double)x);
+        static float[] Floats(double[] data) => Array.ConvertAll(data, x => (float)x);
+        Problem p = Draw() with { Causal = true };
+        Result tensors = Judged(p);
+        using AttentionPlan plan = Context.Plan(Library.Describe(p), BackendPolicy.Only(Backend));
+        float[] output = new float[tensors.O.Length], lse = new float[tensors.LSE!.Length];
+        plan.Run<float>(Floats(p.Q), Floats(p.K), Floats(p.V), output, Library.MaskOf(p), lse);
+        Assert.That(Library.Same(Doubles(output), tensors.O), Is.True, "O");
+        Assert.That(Library.Same(Doubles(lse), tensors.LSE), Is.True, "LSE");
+    }
+
+    [Test]
     public void Head_dimensions([Values(1, 3, 8, 17, 64, 65, 96, 128, 200, 256, 512)] int d, [Values(0, 1, 31, 128)] int dv) =>
         Judged(Draw((Element)(d % 3), b: 1, hq: 2, hkv: 1, sq: 35, sk: 67, d: d, dv: dv == 0 ? d : dv));
 
