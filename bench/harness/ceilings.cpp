@@ -24,12 +24,7 @@ double timed(int threads, F&& f) {
 constexpr int64_t kLoops = 12'000'000;
 constexpr int kChains = 12; // more than latency times ports
 
-#define FMA(width, at) "vfmadd231ps %%" width "mm14,%%" width "mm15,%%" width "mm" at "\n"
-#define FMAS(width)                                                                                                                                  \
-    FMA(width, "0")                                                                                                                                  \
-    FMA(width, "1")                                                                                                                                  \
-    FMA(width, "2") FMA(width, "3") FMA(width, "4") FMA(width, "5") FMA(width, "6") FMA(width, "7") FMA(width, "8") FMA(width, "9") FMA(width, "10") \
-        FMA(width, "11")
+#define FMAS(width) ".irp at,0,1,2,3,4,5,6,7,8,9,10,11\nvfmadd231ps %%" width "mm14,%%" width "mm15,%%" width "mm\\at\n.endr\n"
 #define LOOP(body)                              \
     asm volatile("1:\n" body "dec %0\njnz 1b\n" \
                  : "+r"(n)                      \

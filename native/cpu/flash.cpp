@@ -212,7 +212,7 @@ private:
         for (int j = 0; j < kVecs; ++j) nothing &= hidden(S.x[0][j]);
         return nothing;
     }
-    [[gnu::noinline]] void add_terms(int row, int count, vec* largest) {
+    [[gnu::noipa]] void add_terms(int row, int count, vec* largest) {
         for (int i = 0; i < count; ++i) {
             vec top = set1(-INFINITY);
             float* S = sS + i * kMaxKeys;
