@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# What can be said of bench/gpu without a GPU, one line a check: check.sh BUILD_FOLDER, configured with ATTENTION_EMULATOR.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+build=$(cd "$1" && pwd) || exit 1
+export PYTHONDONTWRITEBYTECODE=1 ATTENTION_LIBRARY=$build/native/libattention.so ATTENTION_CACHE=off
+if ! command -v python3 >/dev/null; then
+    printf 'skip - python3 is not installed\n'
+    exit
+fi
+
+# check NAME STATUS WORDS COMMAND…: the command ends with the status and says the words.
+check() {
+    local name=$1 status=$2 words=$3 output met
+    shift 3
+    output=$("$@" 2>&1 </dev/null)
+    met=$?
+    if [[ $met == "$status" && $output == *"$words"* ]]; then printf 'ok - %s\n' "$name"
+    else printf 'not ok - %s: exit %s instead of %s\n%s\n' "$name" "$met" "$status" "$(tail -n 20 <<<"$output")"; fi
+}
+none=(env ATTENTION_CUDA=/no/driver)
+emulated=(env "ATTENTION_CUDA=$build/tests/cuda/libfake_cuda.so" "ATTENTION_NVRTC=$build/tests/cuda/libfake_nvrtc.so")
+check "statistics and rules of the timing" 0 "OK" python3 bench/gpu/measure_test.py
+check "the C ABI from Python on the CPU" 0 "OK" "${none[@]}" python3 bench/gpu/attention_test.py Layout OnCpu
+check "the C ABI from Python on an emulated GPU" 0 "OK" "${emulated[@]}" python3 bench/gpu/attention_test.py OnCuda
+check "the shared cases on an emulated GPU" 0 "PASSED  ] 9 tests" "${emulated[@]}" "$build/bench/gpu/device_cases" \
+    --gtest_filter='*/one_cell_exactly_as_*:*/one_score_as_*:*/keep_hides_everything_as_*'
+for program in device_cases host_time; do check "$program without a GPU" 3 "no CUDA d" "${none[@]}" "$build/bench/gpu/$program"; done
+for script in timing.py two_kernels.py; do check "$script without a GPU" 3 "no CUDA device" "${none[@]}" python3 "bench/gpu/$script"; done
+check "every stage without a GPU" 3 "ncu: no CUDA device" "${none[@]}" bench/gpu/run.sh --out "$build/gpu-out"
+check "a stage that does not exist" 2 "one of build first-light" bench/gpu/run.sh --stage paint
+check "a stage that no longer fits is skipped" 0 "timing: skipped, " "${emulated[@]}" bench/gpu/run.sh --out "$build/gpu-out" --budget 20 --stage timing

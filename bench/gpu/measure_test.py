@@ -1,0 +1,113 @@
+"""Tests of measure.py's statistics and rules: python3 bench/gpu/measure_test.py"""
+
+import json
+import pathlib
+import tempfile
+import unittest
+
+import measure
+
+
+def group_of(**rounds):
+    group = measure.Group("name", "description")
+    for name, values in rounds.items():
+        subject = measure.Subject(name, lambda: None)
+        subject.rounds = values
+        group.subjects.append(subject)
+    return group
+
+
+class Statistics(unittest.TestCase):
+    def test_quartiles(self):
+        self.assertEqual(measure.quartiles([4, 1, 3, 2, 5]), (2, 3, 4))
+        self.assertEqual(measure.quartiles([2, 1]), (1.25, 1.5, 1.75))
+        self.assertEqual(measure.quartiles([7]), (7, 7, 7))
+
+    def test_a_ratio_is_the_median_of_the_rounds_ratios(self):
+        group = group_of(ours=[1, 2, 30], theirs=[2, 2, 3])
+        self.assertEqual(measure.faster("row", "ours", "theirs").values(group), [2, 1, 0.1])
+        self.assertEqual(measure.ratio("row", "ours", "theirs", factor=0.5).values(group), [1, 2, 20])
+
+    def test_a_row_whose_subject_was_refused_is_not_measured_and_misses_nothing(self):
+        group = group_of(ours=[1, 2])
+        group.lines.append(measure.faster("row", "ours", "theirs", limit=1))
+        self.assertEqual(measure.misses(group), 0)
+        self.assertIn("| row | not measured |", measure.table(group))
+        self.assertEqual(measure.as_json(group)["rows"], [])
+
+    def test_misses(self):
+        group = group_of(ours=[1, 1, 1], theirs=[2, 2, 2])
+        for line, missed in ((measure.faster("", "ours", "theirs", limit=2), 0), (measure.faster("", "ours", "theirs", limit=2.1), 1),
+                             (measure.ratio("", "ours", "theirs", limit=0.5), 0), (measure.ratio("", "ours", "theirs", limit=0.4), 1)):
+            group.lines = [line]
+            self.assertEqual(measure.misses(group), missed, line.of)
+            self.assertEqual("SHORT" in measure.table(group), bool(missed))
+        group.lines, group.facts = [], {"first use": (6.0, "ms", 5), "other": (float("nan"), "ms", 5), "fine": (4.0, "ms", 5)}
+        self.assertEqual(measure.misses(group), 2)
+
+
+class Rounds(unittest.TestCase):
+    def test_turns_go_forwards_and_backwards_and_outputs_are_judged_twice(self):
+        group, order, judged = measure.Group("name", ""), [], []
+        for name in "abc":
+            group.subjects.append(measure.Subject(name, lambda name=name: order.append(name), check=lambda name=name: judged.append(name)))
+        measure.measure(group, 3, measure.HostClock())
+        self.assertEqual("".join(order), "abcabc" + "abc" + "cba" + "abc")
+        self.assertEqual("".join(judged), "abcabc")
+        self.assertEqual([len(s.rounds) for s in group.subjects], [3, 3, 3])
+
+    def test_a_run_without_its_mask_pass_ends_the_measurement(self):
+        for passes in (0, 2):
+            group, count = measure.Group("name", ""), [0]
+
+            def call():
+                count[0] += passes
+
+            group.subjects.append(measure.Subject("masked", call, counted=lambda: count[0]))
+            with self.assertRaisesRegex(measure.WrongOutput, f"masked made {passes} mask passes in one run; 1 is right"):
+                measure.measure(group, 1, measure.HostClock())
+
+    def test_wrong_output_is_told_and_counted(self):
+        group = measure.Group("name", "")
+        group.subjects.append(measure.Subject("ours", lambda: None, check=lambda: "O[0] is off"))
+        measure.measure(group, 1, measure.HostClock())
+        self.assertEqual(measure.misses(group), 2)
+        self.assertIn("WRONG OUTPUT, ours, after the last round: O[0] is off", measure.table(group))
+
+    def test_what_raises_is_a_refusal(self):
+        group = measure.Group("name", "")
+
+        def make():
+            raise RuntimeError("No available kernel.\n Aborting")
+
+        self.assertIsNone(group.attempt("cuDNN", make))
+        self.assertEqual(group.refused, {"cuDNN": "RuntimeError: No available kernel. Aborting"})
+
+    def test_time_that_is_up_leaves_whole_rounds(self):
+        group, left = measure.Group("name", ""), [2]
+        group.subjects.append(measure.Subject("ours", lambda: None))
+
+        def up():
+            left[0] -= 1
+            return left[0] < 0
+
+        measure.measure(group, 15, measure.HostClock(), up)
+        self.assertEqual(len(group.subjects[0].rounds), 2)
+        self.assertEqual(group.notes, ["2 rounds of 15: the time was up"])
+
+
+class Files(unittest.TestCase):
+    def test_json_is_whole(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "timing.json")
+            group = group_of(ours=[1.0, 2.0], theirs=[2.0, 2.0])
+            group.lines.append(measure.faster("row", "ours", "theirs", 1.0, 2.0))
+            measure.write_json(path, {"GPU": "none"}, "command", [group])
+            read = json.loads(path.read_text())
+            self.assertEqual(read["groups"][0]["rows"][0]["rounds"], [2.0, 1.0])
+            self.assertEqual(read["groups"][0]["calls"][0]["milliseconds"], [1.0, 2.0])
+            self.assertEqual([p.name for p in pathlib.Path(folder).iterdir()], ["timing.json"])
+
+
+if __name__ == "__main__":
+    unittest.main()
