@@ -137,6 +137,43 @@ TEST(SameBits, WithAMaskPrepared) {
         }
 }
 
+TEST(SameBits, OfAKeepMaskOfAnyStrides) {
+    for (const char* name : {"keep hides half", "keep for each head of a group"})
+        for (const Case& c : cases::named()) {
+            if (c.name != name) continue;
+            Sample sample(c);
+            const attn_array keep = *sample.mask_values().keep;
+            const auto* from = static_cast<const uint8_t*>(keep.data);
+            const int64_t* n = keep.shape;
+            const int64_t cells = n[2] * n[3], all = n[0] * n[1] * cells;
+            const struct {
+                const char* what;
+                int64_t first, row, column, size; // of a matrix of the mask
+            } layouts[] = {
+                {"columns side by side", 0, 1, n[2], cells}, {"every third byte", 0, 3 * n[3], 3, 3 * cells}, {"backwards", cells - 1, -n[3], -1, cells}};
+            for (const auto& to : layouts) {
+                SCOPED_TRACE(to.what);
+                std::vector<uint8_t> bytes(size_t(all / cells * to.size), 1);
+                for (int64_t at = 0; at < all; ++at)
+                    bytes[size_t(at / cells * to.size + to.first + at % cells / n[3] * to.row + at % n[3] * to.column)] = from[at];
+                attn_array strided = keep;
+                strided.data = bytes.data() + to.first, strided.has_strides = 1;
+                strided.strides[0] = n[1] * to.size, strided.strides[1] = to.size, strided.strides[2] = to.row, strided.strides[3] = to.column;
+                attn_mask_values values = sample.mask_values();
+                values.keep = &strided;
+                each_kernel(sample, [&](attn_context context, int32_t backend) {
+                    const Bits given = run(context, sample, backend);
+                    const Plan p = plan(context, sample.described(ATTN_WANT_LSE | ATTN_DETERMINISTIC), backend);
+                    sample.clear_output();
+                    attn_run_args& args = sample.args();
+                    args.mask = &values;
+                    ASSERT_TRUE(succeeded(attn_run(p, &args)));
+                    EXPECT_TRUE((Bits{sample.O.bytes, sample.lse}) == given);
+                });
+            }
+        }
+}
+
 // ---- Padding, NaN and infinity
 
 TEST(Padding, CannotPoison) {
