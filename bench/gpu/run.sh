@@ -16,7 +16,7 @@ bench/gpu/run.sh [--stage NAME]... [--budget SECONDS] [--out FOLDER] [--bundle F
   --bundle FOLDER   what ./build.sh gpu-bundle made (default: build/gpu-bundle)
   --anyway          runs the stages where there is no CUDA device: what needs none is done, the rest says so
 
-Each stage has its own time limit; one that fails stops no other. Exit: 0; 1 a stage failed; 2 bad usage; 3 no CUDA device.
+ATTENTION_TIMING="--no-flex --only whisper" hands options to timing.py. Each stage has its own time limit; one that fails stops no other. Exit: 0; 1 a stage failed; 2 bad usage; 3 no CUDA device.
 USAGE
 }
 
