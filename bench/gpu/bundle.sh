@@ -6,7 +6,7 @@ readonly limit_bytes=$((60 << 20)) # of all that travels beside the tracked file
 # packed NAME FOLDER: build/gpu-bundle/NAME.tar.xz; xz, because Python reads it where tar cannot.
 packed() {
     build "$bundle/$1.tar.xz" bash -o pipefail -c '
-        tar -C "$2" --sort=name --owner=0 --group=0 --mtime=@0 -cf - . | xz -T"$3" -9 >"$1.unfinished" &&
+        tar -C "$2" --sort=name --owner=0 --group=0 --mtime=@0 -cf - . | xz -T"$3" -6 >"$1.unfinished" &&
             mv "$1.unfinished" "$1"' - "$bundle/$1.tar.xz" "$2" "$jobs"
 }
 
