@@ -131,14 +131,13 @@ attn_status attn_context_create(const attn_context_options* options, attn_contex
     return guarded([&] {
         required(context, "context");
         const attn_context_options o = options ? checked(options, "options") : attn_context_options{};
+        if (o.workers < 0 || o.workers > 1024) fail(ATTN_INVALID_ARGUMENT, "options.workers is %d; 0 (the CPU quota) or 1..1024 is allowed", o.workers);
         if (o.device_type == ATTN_DEVICE_CUDA) {
-            if (o.workers) fail(ATTN_INVALID_ARGUMENT, "options.workers is %d; a GPU has none of the library's: 0 is allowed", o.workers);
             *context = static_cast<attn_context>(add(std::make_shared<Context>(std::make_shared<const attn::cuda::Device>(o.device, o.native_context))));
             return;
         }
         if (o.device_type != ATTN_DEVICE_CPU) fail(ATTN_INVALID_ARGUMENT, "options.device_type is %d; 0 (cpu) or 1 (cuda) is allowed", o.device_type);
         if (o.device != 0) fail(ATTN_INVALID_ARGUMENT, "options.device is %d; the cpu is device 0", o.device);
-        if (o.workers < 0 || o.workers > 1024) fail(ATTN_INVALID_ARGUMENT, "options.workers is %d; 0 (the CPU quota) or 1..1024 is allowed", o.workers);
         if (o.native_context) fail(ATTN_INVALID_ARGUMENT, "options.native_context is set; the cpu has no contexts of others");
         *context = static_cast<attn_context>(
             add(std::make_shared<Context>(wished_instruction_set(), o.workers ? o.workers : std::clamp(attn::cpu::cpu_quota(), 1, 1024))));

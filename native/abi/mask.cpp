@@ -127,11 +127,13 @@ PackedKeep pack(Context& context, const Array& keep, unsigned char* memory) {
 
 // Packed for tiles of one shape under one offset.
 struct PreparedMask::Form {
+    const std::shared_ptr<const cuda::Device> gpu;
     int64_t Sq, Sk, batches, heads, block_m, block_n, chunk_keys, offset;
     int offset_kind;
     cuda::Memory memory;
     PackedCells cells;
     ::cuda::Event made;
+    ~Form() { gpu->give_back(made); }
 };
 
 DenseKeep dense_keep(const Array& keep) { return {keep.data, keep.stride[0], keep.stride[1], keep.stride[2], keep.stride[3]}; }
@@ -166,10 +168,7 @@ PreparedMask::PreparedMask(std::shared_ptr<Context> c, const MaskValues& given) 
     count(bytes_);
 }
 
-PreparedMask::~PreparedMask() {
-    for (const auto& form : forms_) context->gpu->give_back(form->made);
-    counters().bytes -= int64_t(bytes()), context->live_bytes -= int64_t(bytes());
-}
+PreparedMask::~PreparedMask() { counters().bytes -= int64_t(bytes()), context->live_bytes -= int64_t(bytes()); }
 
 void PreparedMask::count(uint64_t more) { counters().bytes += int64_t(more), context->live_bytes += int64_t(more); }
 
@@ -211,18 +210,19 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
         return f->cells;
     }
     const kernels::Packing packing = c.packing(p);
-    auto form = std::make_unique<Form>(Form{p.Sq,
-                                            p.Sk,
-                                            c.mask_batches,
-                                            c.mask_heads,
-                                            c.tile_queries,
-                                            c.tile_keys,
-                                            c.chunk_keys,
-                                            mask.offset,
-                                            p.offset_kind,
-                                            cuda::Memory(context->gpu, cuda::packed_bytes(packing), "a prepared mask's tiles"),
-                                            {},
-                                            gpu.event()});
+    auto form = std::unique_ptr<Form>(new Form{context->gpu,
+                                               p.Sq,
+                                               p.Sk,
+                                               c.mask_batches,
+                                               c.mask_heads,
+                                               c.tile_queries,
+                                               c.tile_keys,
+                                               c.chunk_keys,
+                                               mask.offset,
+                                               p.offset_kind,
+                                               cuda::Memory(context->gpu, cuda::packed_bytes(packing), "a prepared mask's tiles"),
+                                               {},
+                                               gpu.event()});
     form->cells = cuda::pack(gpu, p, c, mask, dense_keep(values.keep), cuda::packed_place(packing, form->memory.data()), stream);
     gpu.check(gpu.driver().event_record(form->made, stream), "recording an event");
     bytes_ += form->memory.bytes(), count(form->memory.bytes());

@@ -78,7 +78,13 @@ Stream::Stream(std::shared_ptr<Context> c, ::cuda::Stream of_others)
     : Object(kKind), context(std::move(c)), native(of_others), queue_(std::make_shared<Queue>()) {}
 
 Stream::~Stream() {
-    if (owned && !context->gpu->dead()) context->gpu->driver().stream_destroy(native); // what is on it is still done
+    if (owned) {
+        try {
+            const cuda::Device::Current current(*context->gpu);
+            context->gpu->driver().stream_destroy(native); // what is on it is still done
+        } catch (const std::exception&) {                  // the context is dead, and the stream with it
+        }
+    }
     const std::lock_guard lock(queue_->mutex);
     queue_->closed = true;
     queue_->changed.notify_all();

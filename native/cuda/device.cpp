@@ -40,7 +40,8 @@ void Device::retain_primary() {
         driver_.check(driver_.retain(&context_, device), "retaining the primary context of " + name_of(ordinal));
         ::cuda::Context before;
         driver_.check(driver_.push(context_), "making the primary context of " + name_of(ordinal) + " current");
-        const int status = driver_.synchronize();
+        size_t free = 0, total = 0;
+        const int status = driver_.memory_info(&free, &total); // waits for nobody, and tells what became of the context
         driver_.pop(&before);
         if (!status) return;
         driver_.release(device);

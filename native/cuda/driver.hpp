@@ -40,7 +40,7 @@ inline const Stream kThreadStream = reinterpret_cast<Stream>(uintptr_t(2)); // C
 constexpr int kInvalidValue = 1, kOutOfMemory = 2, kNoDevice = 100, kInvalidImage = 200, kNoBinaryForGpu = 209, kInvalidPtx = 218, kUnsupportedPtx = 222;
 // Errors after which nothing in the context works any more.
 constexpr bool is_sticky(int status) {
-    for (const int dead : {201, 214, 220, 700, 702, 708, 709, 710, 714, 715, 716, 717, 718, 719})
+    for (const int dead : {201, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
         if (status == dead) return true;
     return false;
 }

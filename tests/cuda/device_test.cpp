@@ -56,8 +56,11 @@ TEST_F(Gpu, NoSuchDevice) {
     options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA, options.device = 7;
     attn_context none = nullptr;
     EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_NO_DEVICE, {"device is 7", "0..1"}));
-    options.device = 0, options.workers = 3;
-    EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_INVALID_ARGUMENT, {"options.workers is 3"}));
+    options.device = 0, options.workers = -3;
+    EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_INVALID_ARGUMENT, {"options.workers is -3"}));
+    options.workers = 3; // the CPU's; a GPU has none
+    Context context;
+    EXPECT_TRUE(succeeded(attn_context_create(&options, context.out())));
 }
 
 TEST_F(Gpu, ContextsOfOthers) {

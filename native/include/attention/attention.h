@@ -100,7 +100,7 @@ typedef struct attn_context_options {
     uint32_t size;
     int32_t device_type;  /* attn_device_type */
     int32_t device;       /* ordinal among devices of that type */
-    int32_t workers;      /* CPU: how many threads may compute at once, 1..1024; 0 = the CPU quota (cgroup cpu.max and affinity) */
+    int32_t workers;      /* CPU: how many threads may compute at once, 1..1024; 0 = the CPU quota (cgroup cpu.max and affinity). Of no meaning to a GPU */
     void* native_context; /* CUDA: a CUcontext made by others; null = the device's primary context */
 } attn_context_options;
 
