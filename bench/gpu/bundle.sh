@@ -17,8 +17,8 @@ bundle_net() {
         build "${project##*/} with its runtime" dotnet publish "$project" -c Release -r linux-x64 --self-contained \
             --artifacts-path "$parts/work" -o "$parts/net" || return 1
     done
-    # What nothing there needs: debugging, coverage, other systems, and ONNX Runtime, whose verdict needs no GPU.
-    (cd "$parts/net" && rm -rf ./*.pdb coverlet* createdump libmscordaccore.so libmscordbi.so libclrgc*.so libcoreclrtraceptprovider.so \
+    # What nothing there needs: debugging, other systems, and ONNX Runtime, whose verdict needs no GPU.
+    (cd "$parts/net" && rm -rf ./*.pdb createdump libmscordaccore.so libmscordbi.so libclrgc*.so libcoreclrtraceptprovider.so \
         onnxruntime.dll libonnxruntime*.so)
     packed net "$parts/net"
 }
