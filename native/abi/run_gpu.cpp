@@ -95,7 +95,8 @@ void finish(Run& run) {
     if (run.report) {
         uint64_t visited = 0;
         if (run.staging.data) std::memcpy(&visited, run.staging.data, sizeof visited);
-        run.report->tiles_visited = int64_t(visited), run.report->mask_passes = run.passed;
+        const int64_t heads = run.plan->on_gpu.heads_as_rows ? run.plan->problem.group() : 1; // that a visit serves
+        run.report->tiles_visited = int64_t(visited) * heads, run.report->mask_passes = run.passed;
     }
     ++counters().runs;
     if (run.call.cancelled()) fail(ATTN_CANCELLED, "cancelled: the cancel flag was raised; what the outputs hold is unspecified");

@@ -103,6 +103,8 @@ void choose_flash(const Problem& p, const Target& target, Choice& c) {
         c.chunks = int(kernels::blocks_of(p.Sk, kChunkKeys));
         c.key_chunk = kChunkKeys;
     }
+    // Not with a packed mask, whose bits are prepared by queries, and not with slopes, which go by head.
+    c.heads_as_rows = !c.hopper && p.Sq == 1 && p.group() > 1 && !p.alibi && !needs_packing(p);
 }
 
 } // namespace

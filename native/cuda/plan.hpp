@@ -18,6 +18,7 @@ struct Choice : KernelChoice {
     const kernels::Row* row = nullptr;
     bool hopper = false;
     int chunks = 1, chunk_keys = 1 << 30;
+    bool heads_as_rows = false; // the heads of a group fill a tile that one query leaves empty, and keys and values are read once for all of them
     // Masks that share nothing by batch or head are packed once: how many there are of either.
     int64_t mask_batches = 1, mask_heads = 1;
 

@@ -107,14 +107,15 @@ void run(const Device& device, const Choice& choice, const Call& call, const Den
     const Workspace at(p, choice);
     load(device, p, choice); // before anything starts: a failure to compile has then changed nothing
     if (counts) device.check(device.driver().fill_async(reinterpret_cast<Address>(call.workspace + at.visited), 0, 8, stream), "clearing a counter");
-    const Arguments arguments = arguments_of(choice, call, at, counts);
+    Arguments arguments = arguments_of(choice, call, at, counts);
+    if (choice.heads_as_rows) kernels::let_heads_be_rows(arguments);
     const ColumnStrides columns{p.q.column, p.k.column, p.v.column, p.o.column};
     if (is_naive(choice)) {
         float* scores = call.P ? call.P : reinterpret_cast<float*>(call.workspace + at.scores);
         launch(device, *choice.row, kernels::naive_grid(p.B, p.Hq, p.Sq), stream, arguments, columns, call.mask, keep, scores);
         return;
     }
-    const kernels::Grid grid = kernels::flash_grid(p.B, p.Hq, p.Sq, choice.row->block_m, choice.chunks);
+    const kernels::Grid grid = kernels::flash_grid(p.B, arguments.heads, arguments.q_len, choice.row->block_m, choice.chunks);
     const auto with_mask = [&](const auto& mask) {
         if (is_plain(choice)) launch(device, *choice.row, grid, stream, arguments, columns, mask);
         else if (choice.hopper)
