@@ -56,10 +56,12 @@ make_bundle() {
     tree=$(git ls-files -z --cached --others --exclude-standard | xargs -0 du -bc 2>/dev/null | awk '$2 == "total" { sum += $1 } END { print sum + 0 }')
     ls -l "$bundle" | awk 'NR > 1 { printf "  %10d  %s\n", $5, $9 }'
     printf '%d bytes; the tree beside it has %d\n' "$bytes" "$tree"
-    printf 'carry %s beside the tree and run:  bench/gpu/run.sh --budget 580\n' "$bundle"
-    ((bytes <= limit_bytes)) && return
-    printf 'That is more than %d bytes at once. In two calls, the second while the machine is still warm:\n' "$limit_bytes"
+    if ((bytes <= limit_bytes)); then
+        printf 'carry %s beside the tree and run:  bench/gpu/run.sh --budget 580\n' "$bundle"
+        return
+    fi
+    printf 'More than %d bytes travel badly at once. In two calls, the second while the machine still has what the first built:\n' "$limit_bytes"
     printf '  carry %s:  bench/gpu/run.sh --budget 580 --stage build --stage first-light --stage cases --stage timing --stage whisper\n' \
-        "$bundle/whisper.tar.xz $bundle/gtest.tar.xz"
-    printf '  carry %s:  bench/gpu/run.sh --budget 300 --stage nunit --stage sanitizer --stage ncu\n' "$bundle/net.tar.xz"
+        "$bundle/commit $bundle/gtest.tar.xz $bundle/whisper.tar.xz"
+    printf '  carry %s:  bench/gpu/run.sh --budget 300 --stage nunit --stage sanitizer --stage ncu\n' "$bundle/commit $bundle/net.tar.xz"
 }
