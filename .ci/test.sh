@@ -57,6 +57,7 @@ printf 'CUDA kernels without a GPU\n'
 printf '.NET tests\n'
 $full && export ATTENTION_FULL=1 # a minute's soak, 100,000 damaged files
 nunit "NUnit suite" "$minimum_of_nunit_tests" tests/Attention.Tests/bin/Release/net10.0/Attention.Tests
+check "a GPU's API over a driver without one" tests/cuda/managed.sh build/emulator tests/Attention.Tests/bin/Release/net10.0/Attention.Tests build/release/native/libattention.so
 
 printf 'the package\n'
 package_version=0.1.0-check
