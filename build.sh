@@ -17,7 +17,7 @@ usage() {
 ./build.sh format          formats the sources in place
 ./build.sh --help          this text
 
-Needs Debian 12 or something close to it, the .NET 10 SDK, g++, cmake and ninja-build; for test also libgtest-dev. As root, or with passwordless sudo, it
+Needs Debian 12 or something close to it, the .NET 10 SDK, g++, cmake and ninja-build; for test also libgtest-dev and python3. As root, or with passwordless sudo, it
 installs what is missing by apt; otherwise it says the command. clang-format 14 and libclang-rt-14-dev are used where present (CI=true installs them).
 Environment: CI=true makes every skip but "no CUDA device" a failure; JOBS=N compiles with N processes (default: one for each CPU).
 USAGE

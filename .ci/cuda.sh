@@ -1,7 +1,7 @@
 # The CUDA kernels on a machine without a GPU: run in the emulator, compiled by NVRTC, read in machine code. Sourced by test.sh.
 readonly emulator=build/emulator/tests/emulator cubins=build/emulator/cubins
 required build "build of the emulator" bash -c "cmake -S . -B build/emulator -G Ninja -DATTENTION_EMULATOR=ON &&
-    cmake --build build/emulator --parallel $jobs --target emulator_tests check_cubins check_sass first_light cuda_tests"
+    cmake --build build/emulator --parallel $jobs --target emulator_tests check_cubins check_sass first_light cuda_tests device_cases host_time"
 checks "every kernel in the emulator" env $($full && echo ATTENTION_FULL=1) tests/emulator/run.sh $emulator/emulator_tests
 $full && checks "faults planted in the kernels are found" tests/emulator/faults.sh
 
@@ -18,3 +18,4 @@ else
     skip "every kernel compiles" "NVRTC cannot be fetched: $(tail -n 1 "$log")"
 fi
 googletest "the CUDA device over a driver without a GPU" build/emulator/tests/cuda/cuda_tests
+checks "what a machine with a GPU will be asked, without one" bench/gpu/check.sh build/emulator

@@ -37,7 +37,7 @@ require_build() {
         die "the .NET 10 SDK is missing (global.json asks for $(grep -o '"version": "[^"]*"' global.json | cut -d'"' -f4) or later): install it and have dotnet on PATH" 2
 }
 require_test() {
-    require libgtest-dev=/usr/include/gtest/gtest.h
+    require libgtest-dev=/usr/include/gtest/gtest.h python3=python3
     if [[ ${CI:-} == true ]]; then
         local packages
         packages=$(missing clang-format-14=clang-format-14 libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a)

@@ -4,10 +4,6 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 build=$(cd "$1" && pwd) || exit 1
 export PYTHONDONTWRITEBYTECODE=1 ATTENTION_LIBRARY=$build/native/libattention.so ATTENTION_CACHE=off
-if ! command -v python3 >/dev/null; then
-    printf 'skip - python3 is not installed\n'
-    exit
-fi
 
 # check NAME STATUS WORDS COMMAND…: the command ends with the status and says the words.
 check() {
