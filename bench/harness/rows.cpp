@@ -187,13 +187,15 @@ Group decode(const Setting& s, int64_t key_heads) {
     Builder g(s, "decode" + std::to_string(key_heads),
               "B8 H32, " + std::to_string(key_heads) + " key heads, one query of 4096 keys, D128; " + std::to_string(copies) + " caches by turns", one, copies);
     const auto operands = g.operands_;
-    g.group_.subjects.push_back({"read bandwidth", [operands, copies, threads = s.threads, turn = 0]() mutable { // far from the cache that the next run takes
-                                     const size_t at = size_t(++turn + copies / 2) % size_t(copies);
-                                     return read_seconds(operands->K[at].data(), operands->K[at].bytes(), threads) +
-                                            read_seconds(operands->V[at].data(), operands->V[at].bytes(), threads);
-                                 }});
+    auto read_once = [operands, copies, threads = s.threads, turn = 0]() mutable { // far from the cache that the next run takes
+        const size_t at = size_t(++turn + copies / 2) % size_t(copies);
+        return read_seconds(operands->K[at].data(), operands->K[at].bytes(), threads) + read_seconds(operands->V[at].data(), operands->V[at].bytes(), threads);
+    };
     const double probe = double(operands->K[0].bytes() + operands->V[0].bytes());
-    g.group_.lines.push_back({"one query", "of the read bandwidth", "read bandwidth", "no mask", bytes / probe, Better::higher, 0.72, 0.95});
+    const bool fast_memory = probe / std::min(read_once(), read_once()) > 45e9; // two cores do not use up all that such a host gives
+    g.group_.subjects.push_back({"read bandwidth", read_once});
+    g.group_.lines.push_back(
+        {"one query", "of the read bandwidth", "read bandwidth", "no mask", bytes / probe, Better::higher, fast_memory ? 0.72 : 0.8, 0.95});
     g.group_.facts.push_back({"read bandwidth", "bytes a probe", probe, 0});
     return g.take();
 }

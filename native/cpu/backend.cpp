@@ -35,7 +35,7 @@ void parallel(Pool& pool, int64_t items, int64_t grain, const F& work, const vol
 
 void run_decode(const Call& call, const Kernels& kernels, Pool& pool) {
     const Problem& p = *call.problem;
-    const DecodeShape shape(p, pool.workers());
+    const DecodeShape shape(p, pool.workers(), processor());
     const auto part = [&](int place, int64_t item) { kernels.decode(call, shape, pool.scratch(place), item); };
     parallel(pool, shape.items(p), 1, part, call.cancel);
     if (shape.runs == 1) return;
@@ -96,7 +96,7 @@ KernelChoice choose(const Problem& p, Backend backend, InstructionSet isa, int w
     } else if (few_queries(p)) {
         choice.kernel = "cpu.flash.decode." + set;
         choice.key_chunk = DecodeShape::kChunk;
-        if (!p.empty()) choice.workspace_bytes = DecodeShape(p, workers).workspace(p);
+        if (!p.empty()) choice.workspace_bytes = DecodeShape(p, workers, processor()).workspace(p);
     } else {
         choice.kernel = "cpu.flash." + set;
     }

@@ -19,6 +19,7 @@ InstructionSet best_instruction_set();
 struct Processor {
     int64_t l2_bytes;  // of a core
     bool shared_ports; // sums, maxima and scaling by powers of two take the FMA's ports, and take no longer: Intel's cores with AVX-512
+    bool asks_into_l1; // a request for a line may go to L1 without holding up the loads behind it: Intel; on AMD to L2 alone
 };
 const Processor& processor();
 

@@ -152,8 +152,10 @@ private:
         return any;
     }
     // The line in which element d of a row begins; the row may be past the last.
-    INLINE static void ask(const T* row, int64_t d) {
-        if (d * int64_t(sizeof(T)) % 64 == 0) __builtin_prefetch(row + d, 0, 3);
+    INLINE static void ask(const T* row, int64_t d, bool into_l1) {
+        if (d * int64_t(sizeof(T)) % 64 != 0) return;
+        if (into_l1) __builtin_prefetch(row + d, 0, 3);
+        else __builtin_prefetch(row + d, 0, 2);
     }
     // Calls f for as many rows as make a tile; how many that were.
     template <int R = kTile, class F>
@@ -169,6 +171,7 @@ private:
         constexpr int kKeys = kAtOnce<R>;
         const T* keys = K.row(b, hkv, first);
         const int64_t stride = p.k.row;
+        const bool into_l1 = shape.into_l1;
         for (int k = 0; k < n; k += kKeys) {
             vec S[kSums] = {}; // of row r and key j at r * kKeys + j
             const T* key[kKeys];
@@ -177,7 +180,7 @@ private:
             UNROLL
             for (int j = 0; j < kKeys; ++j) // key by key: the hardware's prefetcher wants one stream
                 for (int64_t d = 0; d < p.D; d += kWidth) {
-                    if (row == 0) ask(key[j] + kAhead * stride, d);
+                    if (row == 0) ask(key[j] + kAhead * stride, d, into_l1);
                     const vec x = load(key[j] + d, p.D - d);
                     UNROLL
                     for (int r = 0; r < R; ++r) S[r * kKeys + j] = fma(x, load(s.Q[row + r] + d), S[r * kKeys + j]);
@@ -243,11 +246,12 @@ private:
             }
             const T* values = V.row(b, hkv, key);
             const int64_t stride = p.v.row;
+            const bool into_l1 = shape.into_l1;
             multiply(
                 O, s.S[row] + k, kChunk, values + d, stride, n, [=](int64_t j) __attribute__((always_inline)) {
                     if (row != 0) return;
                     UNROLL
-                    for (int column = 0; column < N; ++column) ask(values + (j + kAhead) * stride, d + column * kWidth);
+                    for (int column = 0; column < N; ++column) ask(values + (j + kAhead) * stride, d + column * kWidth, into_l1);
                 });
             UNROLL
             for (int r = 0; r < R; ++r) {

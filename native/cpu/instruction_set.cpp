@@ -27,7 +27,8 @@ const Processor& processor() {
     static const Processor here = [] {
         __builtin_cpu_init();
         const long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
-        return Processor{l2 > 0 ? l2 : 1 << 20, __builtin_cpu_is("intel") != 0};
+        const bool intel = __builtin_cpu_is("intel");
+        return Processor{l2 > 0 ? l2 : 1 << 20, intel, intel};
     }();
     return here;
 }

@@ -10,9 +10,9 @@ namespace attn::cpu {
 uint64_t naive_workspace(const Problem& problem, int workers); // the scores of a head for each worker
 void naive(const Call& call, Pool& pool);
 
-// What flash keeps of a problem while keys pass by: the tuning table. Scratch fits in 2 MB, and what a step touches in three quarters of L2.
+// What flash keeps of a problem while keys pass by: the tuning table. Scratch fits in 2 MB, and Q and O in three quarters of L2.
 struct FlashShape {
-    static constexpr int64_t kMostL2 = 2 << 20; // that makes a difference
+    static constexpr int64_t kMostL2 = 1 << 20; // that makes a difference
     static constexpr int kMaxDim = 512, kMaxRows = 1536, kMaxCells = kMaxRows / kCell, kMaxKeys = 256;
     int64_t rows, keys; // queries of a work item, keys of a step: multiples of 64; bits depend on keys, and keys on D and Dv alone
     bool scale;         // exponentials by scaling, not by bits
@@ -27,9 +27,9 @@ struct FlashShape {
     int64_t blocks(const Problem& p) const { return (p.Sq + rows - 1) / rows; }
     int64_t items(const Problem& p) const { return p.B * p.Hq * blocks(p); }
 
-    static constexpr int64_t rows_of(int64_t width, int64_t l2) { // more rows pack K and V less often: Q and O take three eighths of L2
-        const int64_t cells = l2 * 3 / 8 / 4 / width / kCell, most = l2 * kMaxCells / kMostL2;
-        return (cells < 1 ? 1 : cells > most ? most : cells) * kCell;
+    static constexpr int64_t rows_of(int64_t width, int64_t l2) { // more rows pack K and V less often; Q and O, once a step, come from L3 as well
+        const int64_t cells = l2 * 3 / 4 / 4 / width / kCell;
+        return (cells < 1 ? 1 : cells > kMaxCells ? kMaxCells : cells) * kCell;
     }
     static constexpr int64_t keys_of(int64_t width) { // a longer step rescales O less often: 64 keys cost 6 %, 128 2.5 %; 512 give 0.6 %
         return width <= 256 ? 256 : width <= 512 ? 128 : 64;
@@ -43,7 +43,8 @@ struct DecodeShape {
     static constexpr int64_t kChunk = 512; // keys that are summed up before they are merged
     static constexpr int64_t kRows = 64;   // of a work item: queries of its heads
     int64_t heads, parts, chunks, run, runs;
-    DecodeShape(const Problem& p, int workers) {
+    bool into_l1; // comes what is asked for ahead; else into L2
+    DecodeShape(const Problem& p, int workers, const Processor& cpu) : into_l1(cpu.asks_into_l1) {
         heads = smaller(p.group(), kRows / p.Sq);
         parts = (p.group() + heads - 1) / heads;
         chunks = (p.Sk + kChunk - 1) / kChunk;
