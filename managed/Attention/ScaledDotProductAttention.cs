@@ -148,13 +148,13 @@ public static unsafe class ScaledDotProductAttention
     }
 
     /// <summary>Two attentions of the same queries over disjoint keys become one: LSE = log(exp(LSE1) + exp(LSE2)), O = exp(LSE1 - LSE) O1 + exp(LSE2 - LSE)
-    /// O2. Rows that saw nothing (LSE = -inf) add nothing.</summary>
+    /// O2. Rows that saw nothing (LSE = -inf) add nothing. Returns when it is done; on a GPU all tensors are on the context's device.</summary>
     /// <param name="output1">[B, H, S, Dv]; float32, float16 or bfloat16.</param>
     /// <param name="logSumExp1">float32 [B, H, S], contiguous.</param>
     /// <param name="output2">As <paramref name="output1"/>.</param>
     /// <param name="logSumExp2">As <paramref name="logSumExp1"/>.</param>
-    /// <param name="output">Written; may be <paramref name="output1"/>.</param>
-    /// <param name="logSumExp">Written; may be <paramref name="logSumExp1"/>. Null: not wanted.</param>
+    /// <param name="output">Written; may be <paramref name="output1"/> or <paramref name="output2"/>.</param>
+    /// <param name="logSumExp">Written; may be <paramref name="logSumExp1"/> or <paramref name="logSumExp2"/>. Null: not wanted.</param>
     /// <param name="context">Null: the context that owns <paramref name="output1"/>, else the CPU with its defaults.</param>
     /// <exception cref="ArgumentException">Shapes or dtypes do not fit; the message has the numbers.</exception>
     /// <exception cref="ObjectDisposedException">A tensor or the context was disposed.</exception>

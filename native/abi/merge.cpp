@@ -1,3 +1,4 @@
+#include "../cuda/run.hpp"
 #include "array.hpp"
 
 using namespace attn::abi;
@@ -35,7 +36,6 @@ attn_status attn_merge(attn_context context, const attn_array* o1, const attn_ar
                        const attn_array* lse) {
     return guarded([&] {
         const auto c = get<Context>(context, "context");
-        if (c->gpu) fail(ATTN_NOT_SUPPORTED, "context is on cuda:%d; merging two results is not built for a GPU yet, only for the cpu", c->gpu->ordinal);
         if (!lse1 || !lse2) fail(ATTN_INVALID_ARGUMENT, "%s is null; both partial results need their log-sum-exp", lse1 ? "lse2" : "lse1");
         const Side a = side(*c, o1, lse1, "o1", "lse1", nullptr), b = side(*c, o2, lse2, "o2", "lse2", &a), out = side(*c, o, lse, "o", "lse", &a);
         for (int d = 0; d < 4; ++d)
@@ -52,9 +52,13 @@ attn_status attn_merge(attn_context context, const attn_array* o1, const attn_ar
         }
         for (const auto& [name, in] : {std::pair{"lse1", &a.LSE}, {"lse2", &b.LSE}})
             if (overlap(*in, out.O)) fail(ATTN_INVALID_ARGUMENT, "o overlaps %s in memory; an output must share no memory with another array", name);
-        attn::cpu::merge(out.O.dtype, out.O.shape[0], out.O.shape[1], out.O.shape[2], out.O.shape[3],
-                         {a.O.data, strides_of(a.O), reinterpret_cast<const float*>(a.LSE.data)},
-                         {b.O.data, strides_of(b.O), reinterpret_cast<const float*>(b.LSE.data)}, out.O.data, strides_of(out.O),
-                         reinterpret_cast<float*>(out.LSE.data), c->pool);
+        const auto part = [](const Side& s) { return attn::Merging::Part{s.O.data, strides_of(s.O), reinterpret_cast<const float*>(s.LSE.data)}; };
+        const auto& shape = out.O.shape;
+        const attn::Merging merging{
+            out.O.dtype, shape[0], shape[1], shape[2], shape[3], {part(a), part(b)}, out.O.data, strides_of(out.O), reinterpret_cast<float*>(out.LSE.data)};
+        if (!c->gpu) return attn::cpu::merge(merging, c->pool);
+        const attn::cuda::Device::Current current(*c->gpu);
+        attn::cuda::merge(*c->gpu, merging, ::cuda::kThreadStream);
+        c->gpu->check(c->gpu->driver().stream_synchronize(::cuda::kThreadStream), "merging two results");
     });
 }

@@ -39,13 +39,6 @@ struct KeepBytes {
 int64_t keep_cells(const int64_t (&shape)[4]);
 PackedKeep pack_keep(const KeepBytes& keep, InstructionSet isa, Pool& pool, Cell* classes, uint64_t* words);
 
-// O = merge of two partial results, row by row; all [B, H, S, Dv] with strides, LSE contiguous.
-struct MergeSide {
-    const void* O;
-    Strides stride;
-    const float* LSE;
-};
-void merge(DType dtype, int64_t B, int64_t H, int64_t S, int64_t Dv, const MergeSide& a, const MergeSide& b, void* O, const Strides& stride, float* LSE,
-           Pool& pool);
+void merge(const Merging& merging, Pool& pool);
 
 } // namespace attn::cpu

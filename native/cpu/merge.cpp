@@ -26,25 +26,25 @@ struct Weights {
 
 } // namespace
 
-void merge(DType dtype, int64_t B, int64_t H, int64_t S, int64_t Dv, const MergeSide& a, const MergeSide& b, void* O, const Strides& stride, float* LSE,
-           Pool& pool) {
-    with_element(dtype, [&](auto zero) {
+void merge(const Merging& m, Pool& pool) {
+    with_element(m.dtype, [&](auto zero) {
         using T = decltype(zero);
+        const auto& [a, b] = m.parts;
         const Heads<const T> Oa = heads<const T>(a.O, a.stride), Ob = heads<const T>(b.O, b.stride);
-        const Heads<T> out = heads<T>(O, stride);
+        const Heads<T> out = heads<T>(m.O, m.stride);
         const auto row = [&](int, int64_t at) {
-            const int64_t i = at % S, h = at / S % H, batch = at / S / H;
+            const int64_t i = at % m.S, h = at / m.S % m.H, batch = at / m.S / m.H;
             const Weights w(a.LSE[at], b.LSE[at]);
             const T *x = Oa.row(batch, h, i), *y = Ob.row(batch, h, i);
             T* o = out.row(batch, h, i);
-            for (int64_t d = 0; d < Dv; ++d) {
+            for (int64_t d = 0; d < m.Dv; ++d) {
                 // What a side that saw nothing holds does not count, whatever it is.
                 const float xd = w.a != 0 ? w.a * float(number(x[d * a.stride.column])) : 0, yd = w.b != 0 ? w.b * float(number(y[d * b.stride.column])) : 0;
-                o[d * stride.column] = element<T>(xd + yd);
+                o[d * m.stride.column] = element<T>(xd + yd);
             }
-            if (LSE) LSE[at] = w.LSE;
+            if (m.LSE) m.LSE[at] = w.LSE;
         };
-        pool.parallel(B * H * S, kRows, std::cref(row));
+        pool.parallel(m.rows(), kRows, std::cref(row));
     });
 }
 

@@ -15,9 +15,13 @@ const kernels::Row& row_of(const std::string& name) {
         if (row.name == name) return row;
     throw std::logic_error("kernels.def has no row " + name);
 }
-const kernels::Row& merge_row(DType t) {
-    static const kernels::Row &fp16 = row_of("merge_chunks.fp16"), &bf16 = row_of("merge_chunks.bf16");
+const kernels::Row& chunks_row(DType t) {
+    static const kernels::Row &fp16 = row_of("merge.fp16.chunks"), &bf16 = row_of("merge.bf16.chunks");
     return t == DType::f16 ? fp16 : bf16;
+}
+const kernels::Row& pair_row(DType t) {
+    static const kernels::Row &f32 = row_of("merge.f32.pair"), &fp16 = row_of("merge.fp16.pair"), &bf16 = row_of("merge.bf16.pair");
+    return t == DType::f32 ? f32 : t == DType::f16 ? fp16 : bf16;
 }
 const kernels::Row& pass_row() {
     static const kernels::Row& row = row_of("pack_mask");
@@ -82,7 +86,7 @@ uint64_t step(uint64_t bytes) { return (bytes + 255) & ~uint64_t(255); }
 void load(const Device& device, const Problem& p, const Choice& choice) {
     device.function(*choice.row);
     if ((p.masks & (64 | 32)) && !is_naive(choice)) device.function(pass_row()), device.function(list_row());
-    if (choice.chunks > 1) device.function(merge_row(p.dtype));
+    if (choice.chunks > 1) device.function(chunks_row(p.dtype));
 }
 
 uint64_t packed_bytes(const kernels::Packing& k) {
@@ -133,7 +137,17 @@ void run(const Device& device, const Choice& choice, const Call& call, const Den
                        {reinterpret_cast<uint32_t*>(call.workspace + at.words), call.workspace + at.classes,
                         reinterpret_cast<TileRow*>(call.workspace + at.tile_rows), reinterpret_cast<int*>(call.workspace + at.blocks)},
                        stream));
-    if (choice.chunks > 1) launch(device, merge_row(p.dtype), kernels::merge_grid(p.B, p.Hq, p.Sq), stream, arguments, int(p.B));
+    if (choice.chunks > 1)
+        launch(device, chunks_row(p.dtype), kernels::merge_grid(p.B * p.Hq * p.Sq), stream, kernels::merged(arguments, p.B),
+               kernels::chunks_of(arguments, p.B));
+}
+
+void merge(const Device& device, const Merging& m, ::cuda::Stream stream) {
+    const auto strided = [](auto* data, const Strides& s) { return Strided<std::remove_pointer_t<decltype(data)>>{data, s.batch, s.head, s.row, s.column}; };
+    const auto part = [&](const Merging::Part& p) { return strided(static_cast<const unsigned char*>(p.O), p.stride); };
+    const Merged<unsigned char> to{strided(static_cast<unsigned char*>(m.O), m.stride), m.LSE, m.rows(), m.H, m.S, m.Dv};
+    const Pair<unsigned char> parts{{part(m.parts[0]), part(m.parts[1])}, {m.parts[0].LSE, m.parts[1].LSE}};
+    if (m.rows()) launch(device, pair_row(m.dtype), kernels::merge_grid(m.rows()), stream, to, parts);
 }
 
 } // namespace attn::cuda

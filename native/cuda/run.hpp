@@ -23,4 +23,6 @@ PackedPlace packed_place(const kernels::Packing& packing, unsigned char* memory)
 // cleared and counted up.
 void run(const Device& device, const Choice& choice, const Call& call, const DenseKeep& keep, const PackedCells* packed, bool counts, ::cuda::Stream stream);
 
+void merge(const Device& device, const Merging& merging, ::cuda::Stream stream); // device addresses
+
 } // namespace attn::cuda

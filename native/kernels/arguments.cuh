@@ -21,7 +21,7 @@ struct Terms {
 };
 
 // Where one launch splits the keys of a query block into chunks, chunk c writes float32 results to partial[c][B][Hq][Sq][Dv] and their log-sum-exp to
-// partial_lse[c][B][Hq][Sq]; merge_chunks then makes O and LSE of them, in key order.
+// partial_lse[c][B][Hq][Sq]; merge then makes O and LSE of them, in key order.
 template <class E>
 struct Problem {
     Matrices<const E> Q, K, V;
@@ -37,6 +37,42 @@ struct Problem {
     int heads_as_rows; // 0: a row is a query; else so many heads of one query are the rows (launch.hpp)
 
     ATTN_INLINE int64_t row(int b, int h, int i) const { return (int64_t(b) * heads + h) * q_len + i; }
+};
+
+// Elements of [B][H][S][Dv] at any strides.
+template <class T>
+struct Strided {
+    T* data;
+    int64_t batch, head, row, column;
+    ATTN_INLINE T* at(int64_t b, int64_t h, int64_t i, int64_t d) const { return data + b * batch + h * head + i * row + d * column; }
+};
+
+// What partial results over disjoint keys become.
+template <class E>
+struct Merged {
+    Strided<E> O;
+    float* LSE; // [B][H][S] or null
+    int64_t rows, heads, q_len, Dv; // rows: B * heads * q_len
+};
+struct MergedRow {
+    int64_t at, b, h, i; // at: in [B][H][S]
+};
+// The partial results of a Problem whose keys are split.
+struct Chunks {
+    const float *O, *LSE;
+    int64_t rows, Dv;
+    int count;
+    ATTN_INLINE const float* lse(int c, const MergedRow& r) const { return LSE + c * rows + r.at; }
+    ATTN_INLINE const float* o(int c, const MergedRow& r, int64_t d) const { return O + (c * rows + r.at) * Dv + d; }
+};
+// Two attentions of the same queries.
+template <class E>
+struct Pair {
+    static constexpr int count = 2;
+    Strided<const E> O[2];
+    const float* LSE[2]; // [B][H][S]
+    ATTN_INLINE const float* lse(int c, const MergedRow& r) const { return LSE[c] + r.at; }
+    ATTN_INLINE const E* o(int c, const MergedRow& r, int64_t d) const { return O[c].at(r.b, r.h, r.i, d); }
 };
 
 // Strides of columns, which the tensor-core kernels take to be 1.

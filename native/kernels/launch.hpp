@@ -1,5 +1,6 @@
 // launch.hpp — how large a launch is and what memory it takes: for whoever launches, the library on a GPU or a test in the emulator.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "arguments.cuh"
@@ -15,7 +16,17 @@ inline Grid flash_grid(int64_t B, int64_t Hq, int64_t Sq, int block_m, int chunk
     return {unsigned(blocks_of(Sq, block_m) * chunks), unsigned(Hq), unsigned(B)};
 }
 inline Grid naive_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(Sq, kNaiveWarps)), unsigned(Hq), unsigned(B)}; }
-inline Grid merge_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(B * Hq * Sq, kMergeWarps)), 1, 1}; }
+inline Grid merge_grid(int64_t rows) { return {unsigned(std::min<int64_t>(blocks_of(rows, kMergeWarps), INT32_MAX)), 1, 1}; }
+
+// The chunks of `batches` batches of a problem whose keys are split, and what they become.
+template <class E>
+Chunks chunks_of(const Problem<E>& p, int64_t batches) {
+    return {p.partial, p.partial_lse, batches * p.heads * p.q_len, p.Dv, p.chunks};
+}
+template <class E>
+Merged<E> merged(const Problem<E>& p, int64_t batches) {
+    return {{p.O.data, p.O.batch, p.O.head, p.O.row, 1}, p.LSE, batches * p.heads * p.q_len, p.heads, p.q_len, p.Dv};
+}
 
 // Decoding with heads in groups: the heads that share a key head become the rows of a tile in place of the one query, and keys and values are read once for
 // all of them. For flash_sm80, one query and no ALiBi, whose slopes go by head. LSE and partial results lie as before; grids and Packing are those of

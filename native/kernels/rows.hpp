@@ -55,7 +55,8 @@ inline std::vector<Row> rows() {
     add("memory_efficient." + short_name(#E) + (std::string(#MASK) == "RuleMask" ? ".rule" : ".packed"), "memory_efficient.cuh", \
         "memory_efficient<" #E "," #MASK ">", 256, 41728);
 #define NAIVE(E) add("naive." + short_name(#E), "naive.cuh", "naive<" #E ">", 128, 0);
-#define MERGE(E) add("merge_chunks." + short_name(#E), "merge.cuh", "merge_chunks<" #E ">", 128, 0);
+#define MERGE(E, PARTS) \
+    add("merge." + short_name(#E) + (std::string(#PARTS) == "Chunks" ? ".chunks" : ".pair"), "merge.cuh", "merge<" #E "," #PARTS ">", 128, 0);
 #define MASK_PASS(NAME, THREADS) add(#NAME, "mask_tiles.cuh", #NAME, THREADS, 0);
 #include "kernels.def"
 #undef FLASH_SM80

@@ -67,4 +67,20 @@ struct Call {
     bool cancelled() const { return cancel && *cancel; }
 };
 
+// Two attentions of the same queries over disjoint keys and the one they become: all [B, H, S, Dv] with strides, LSE contiguous.
+struct Merging {
+    DType dtype = DType::f32;
+    int64_t B = 0, H = 0, S = 0, Dv = 0;
+    struct Part {
+        const void* O;
+        Strides stride;
+        const float* LSE;
+    } parts[2];
+    void* O;
+    Strides stride;
+    float* LSE; // null: not wanted
+
+    int64_t rows() const { return B * H * S; }
+};
+
 } // namespace attn

@@ -188,6 +188,37 @@ internal sealed class CudaTests
     }
 
     [Test]
+    public void Two_halves_of_the_keys_merge_to_the_whole()
+    {
+        const int First = 25;
+        using AttentionTensor q = OnGpu.Upload<Half>(Numbers(1), s_shape), k = OnGpu.Upload<Half>(Numbers(2), s_shape), v = OnGpu.Upload<Half>(Numbers(3), s_shape);
+        AttentionTensor Keys(AttentionTensor of, int from, int count) => AttentionTensor.FromDevicePointer(
+            of.Address + (from * D * 2), AttentionDType.Float16, [B, H, count, D], [H * S * D, S * D, D, 1], AttentionDevice.Cuda(), owner: of);
+        (AttentionTensor O, AttentionTensor Lse) Part(int from, int count)
+        {
+            using AttentionTensor keys = Keys(k, from, count), values = Keys(v, from, count);
+            using AttentionPlan plan = OnGpu.Plan(AttentionProblem.For(q, keys, values));
+            AttentionTensor o = OnGpu.Allocate<Half>(s_shape), lse = OnGpu.Allocate<float>([B, H, S]);
+            plan.Run(q, keys, values, o, logSumExp: lse);
+            return (o, lse);
+        }
+        (AttentionTensor o1, AttentionTensor lse1) = Part(0, First);
+        (AttentionTensor o2, AttentionTensor lse2) = Part(First, S - First);
+        using (o1)
+        using (lse1)
+        using (o2)
+        using (lse2)
+        {
+            ScaledDotProductAttention.Merge(o1, lse1, o2, lse2, o1, lse1);
+            IsRight(o1, Mask.None);
+            using AttentionTensor onHost = AttentionTensor.Borrow<Half>(Numbers(1), s_shape);
+            Assert.That(
+                () => ScaledDotProductAttention.Merge(o1, lse1, onHost, lse2, o1),
+                Throws.ArgumentException.With.Property("ParamName").EqualTo("output2").And.Message.Contains("cpu:0"));
+        }
+    }
+
+    [Test]
     public void Memory_is_counted_and_given_back()
     {
         using AttentionContext context = AttentionContext.Create(AttentionDevice.Cuda());

@@ -130,11 +130,16 @@ internal static class Library
     private static Result Merge<T>(AttentionContext context, Problem p, Result first, Result second, Func<double, T> convert, Func<T, double> back)
         where T : unmanaged
     {
-        AttentionTensor O(Result part) => AttentionTensor.Borrow<T>(Array.ConvertAll(part.O, x => convert(x)), [p.B, p.Hq, p.Sq, p.Dv]);
-        AttentionTensor Lse(Result part) => AttentionTensor.Borrow<float>(Array.ConvertAll(part.LSE!, x => (float)x), [p.B, p.Hq, p.Sq]);
-        using AttentionTensor o1 = O(first), o2 = O(second), lse1 = Lse(first), lse2 = Lse(second);
-        ScaledDotProductAttention.Merge(o1, lse1, o2, lse2, o1, lse1, context); // in place
-        return new(Array.ConvertAll(o1.AsSpan<T>().ToArray(), x => back(x)), Array.ConvertAll(lse1.AsSpan<float>().ToArray(), x => (double)x));
+        T[] o = Array.ConvertAll(first.O, x => convert(x));
+        float[] lse = Array.ConvertAll(first.LSE!, x => (float)x);
+        Placed<T> O(T[] memory) => new(context, AttentionTensor.Borrow<T>(memory, [p.B, p.Hq, p.Sq, p.Dv]), memory);
+        Placed<float> Lse(float[] memory) => new(context, AttentionTensor.Borrow<float>(memory, [p.B, p.Hq, p.Sq]), memory);
+        using Placed<T> o1 = O(o), o2 = O(Array.ConvertAll(second.O, x => convert(x)));
+        using Placed<float> lse1 = Lse(lse), lse2 = Lse(Array.ConvertAll(second.LSE!, x => (float)x));
+        ScaledDotProductAttention.Merge(o1.Tensor, lse1.Tensor, o2.Tensor, lse2.Tensor, o1.Tensor, lse1.Tensor, context); // in place
+        o1.Fetch();
+        lse1.Fetch();
+        return new(Array.ConvertAll(o, x => back(x)), Array.ConvertAll(lse, x => (double)x));
     }
 
     private static (Result, RunReport) Run<T>(AttentionContext context, Problem p, AttentionBackend backend, Manner manner, Func<double, T> convert, Func<T, double> back)

@@ -553,9 +553,4 @@ TEST_F(Gpu, CancelledBeforeItBegins) {
     EXPECT_EQ(FAKE(fake_cuda_calls)("cuLaunchKernel"), launches);
 }
 
-TEST_F(Gpu, MergingIsNotThereYet) {
-    const Context context = gpu::context();
-    EXPECT_TRUE(failed(attn_merge(context, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr), ATTN_NOT_SUPPORTED, {"merging", "cuda:1"}));
-}
-
 } // namespace

@@ -14,7 +14,7 @@ void add_plain(Launchers& all) {
 #define FLASH_SM90(...)
 #define MEMORY_EFFICIENT(E, MASK) all["memory_efficient." + short_name(#E) + (MASK::kPacked ? ".packed" : ".rule")] = launcher(memory_efficient<E, MASK>);
 #define NAIVE(E) all["naive." + short_name(#E)] = launcher(naive<E>);
-#define MERGE(E) all["merge_chunks." + short_name(#E)] = launcher(merge_chunks<E>);
+#define MERGE(E, PARTS) all["merge." + short_name(#E) + (std::is_same_v<PARTS, Chunks> ? ".chunks" : ".pair")] = launcher(merge<E, PARTS>);
 #define MASK_PASS(NAME, THREADS) all[#NAME] = launcher(NAME);
 #include "kernels.def"
 }

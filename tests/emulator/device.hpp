@@ -111,7 +111,8 @@ public:
     }
     template <class E>
     void merge(const Problem<E>& d) {
-        emu::launch(merge_chunks<E>, dim(kernels::merge_grid(p.B, p.Hq, p.Sq)), {kMergeWarps * 32}, 0, d, int(p.B));
+        emu::launch(::merge<E, Chunks>, dim(kernels::merge_grid(p.B * p.Hq * p.Sq)), {kMergeWarps * 32}, 0, kernels::merged(d, p.B),
+                    kernels::chunks_of(d, p.B));
     }
 
     reference::Verdict verdict(const reference::Judge& judge) const {

@@ -352,8 +352,8 @@ ATTN_API attn_status attn_plan_tile_map(attn_plan plan, const attn_run_args* arg
                                         int64_t* rows, int64_t* columns);
 
 /* Two attentions of the same queries over disjoint keys become one: LSE = log(exp(LSE1) + exp(LSE2)), O = exp(LSE1 - LSE) O1 + exp(LSE2 - LSE) O2. O is
- * float32, float16 or bfloat16 [B, H, S, Dv], LSE contiguous float32 [B, H, S]; rows that saw nothing (-inf) add nothing. o may be o1, lse may be lse1. `lse`
- * may be null. */
+ * float32, float16 or bfloat16 [B, H, S, Dv], LSE contiguous float32 [B, H, S]; rows that saw nothing (-inf) add nothing. o may be o1 or o2, lse may be lse1 or
+ * lse2; `lse` may be null. Returns when the outputs are written, as a run without a stream does. On a GPU all arrays lie on the context's device. */
 ATTN_API attn_status attn_merge(attn_context context, const attn_array* o1, const attn_array* lse1, const attn_array* o2, const attn_array* lse2,
                                 const attn_array* o, const attn_array* lse);
 
