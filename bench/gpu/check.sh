@@ -14,6 +14,28 @@ check() {
     if [[ $met == "$status" && $output == *"$words"* ]]; then printf 'ok - %s\n' "$name"
     else printf 'not ok - %s: exit %s instead of %s\n%s\n' "$name" "$met" "$status" "$(tail -n 20 <<<"$output")"; fi
 }
+scratch=$(mktemp -d) && trap 'rm -rf "$scratch"' EXIT
+# interrupted COMMAND…: with Ctrl-C once the stage ncu runs, which is a program here that only sleeps; says whether that is gone too.
+interrupted() {
+    printf '#!/bin/sh\necho $$ >"%s/started.new" && mv "%s/started.new" "%s/started"\nexec sleep 60\n' "$scratch" "$scratch" "$scratch" >"$scratch/ncu"
+    chmod +x "$scratch/ncu"
+    PATH=$scratch:$PATH python3 - "$scratch/started" "$@" <<'PYTHON'
+import os, pathlib, signal, subprocess, sys, time
+started, command = pathlib.Path(sys.argv[1]), sys.argv[2:]
+run = subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+while not started.exists() and run.poll() is None:
+    time.sleep(0.01)
+os.killpg(run.pid, signal.SIGINT)
+status = run.wait()
+for _ in range(500):
+    try:
+        os.kill(int(started.read_text()), 0)
+    except ProcessLookupError:
+        sys.exit(status)
+    time.sleep(0.01)
+print("the stage lives on", flush=True)
+PYTHON
+}
 none=(env ATTENTION_CUDA=/no/driver)
 emulated=(env "ATTENTION_CUDA=$build/tests/cuda/libfake_cuda.so" "ATTENTION_NVRTC=$build/tests/cuda/libfake_nvrtc.so")
 check "statistics and rules of the timing" 0 "OK" python3 bench/gpu/measure_test.py
@@ -26,3 +48,4 @@ for script in timing.py two_kernels.py; do check "$script without a GPU" 3 "no C
 check "every stage without a GPU" 3 "ncu: no CUDA device" "${none[@]}" bench/gpu/run.sh --out "$build/gpu-out"
 check "a stage that does not exist" 2 "one of build first-light" bench/gpu/run.sh --stage paint
 check "a stage that no longer fits is skipped" 0 "timing: skipped, " "${emulated[@]}" bench/gpu/run.sh --out "$build/gpu-out" --budget 20 --stage timing
+check "an interrupted run ends its stage and says so" 130 "ncu: interrupted" interrupted "${emulated[@]}" bench/gpu/run.sh --out "$build/gpu-out" --stage ncu

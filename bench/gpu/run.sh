@@ -17,7 +17,7 @@ bench/gpu/run.sh [--stage NAME]... [--budget SECONDS] [--out FOLDER] [--bundle F
   --anyway          runs the stages where there is no CUDA device: what needs none is done, the rest says so
 
 ATTENTION_TIMING="--no-flex --only whisper" hands options to timing.py. Each stage has its own time limit; one that fails stops no other.
-Exit: 0; 1 a stage failed; 2 bad usage; 3 no CUDA device.
+Exit: 0; 1 a stage failed; 2 bad usage; 3 no CUDA device; 130 interrupted.
 USAGE
 }
 
@@ -95,6 +95,7 @@ stage_cases() {
     needs "$exe" || return 1
     rm -rf "$logs" && mkdir -p "$logs"
     n=$(nproc); ((n > 14)) && n=14
+    trap : TERM # at the time limit the processes end, and what they met is told
     for ((i = 0; i < n; ++i)); do
         GTEST_TOTAL_SHARDS=$n GTEST_SHARD_INDEX=$i "$exe" --gtest_brief=1 >"$logs/$i" 2>&1 &
         pids+=($!)
@@ -196,7 +197,22 @@ ATTENTION_COMMIT=${ATTENTION_COMMIT:-$(git rev-parse --short=10 HEAD 2>/dev/null
 say "$(date -u '+%Y-%m-%d %H:%M UTC'), commit ${ATTENTION_COMMIT:-unknown}, $(nproc) CPUs, NVRTC ${ATTENTION_NVRTC:-as the system finds it}"
 $device && say "$(nvidia-smi -L 2>&1 | head -4)"
 
-results=() failed=0 absent=0
+results=() failed=0 absent=0 running=
+finish() {
+    say "== summary (${SECONDS} s), results in $out"
+    printf '%s\n' "${results[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
+}
+interrupted() {
+    trap '' INT TERM
+    if [[ $running ]]; then
+        kill "$running" && wait "$running"
+        cat "$build/stage.log" >>"$out/run.log"
+        results+=("$name: interrupted")
+    fi
+    finish
+    exit 130
+}
+trap interrupted INT TERM
 readonly given_library=${ATTENTION_LIBRARY:-}
 for stage in "${stages[@]}"; do
     IFS=: read -r name limit least <<<"$stage"
@@ -218,8 +234,11 @@ for stage in "${stages[@]}"; do
     say "== $name (at most $limit s)"
     start=$SECONDS
     if [[ ! $given_library && $name != build ]] && library=$(library_of); then export ATTENTION_LIBRARY=$library; fi
-    timeout -k 5 "$limit" "$BASH" "$self" --do "$name" "$limit" >"$build/stage.log" 2>&1 </dev/null
+    timeout -k 5 "$limit" "$BASH" "$self" --do "$name" "$limit" >"$build/stage.log" 2>&1 </dev/null &
+    running=$!
+    wait "$running"
     status=$?
+    running=
     cat "$build/stage.log" >>"$out/run.log"
     tail -n 15 "$build/stage.log" | cut -c1-220
     took=$((SECONDS - start))
@@ -227,12 +246,11 @@ for stage in "${stages[@]}"; do
         0) results+=("$name: passed ($took s)") ;;
         3) results+=("$name: no CUDA device ($took s)") && ((++absent)) ;;
         124 | 137) results+=("$name: FAILED, its limit of $limit s was over") && ((++failed)) ;;
-        *) results+=("$name: FAILED, exit $status ($took s)") && ((++failed)) ;;
+        *) results+=("$name: FAILED, exit $status ($took s): $(grep -v '^[[:space:]]*$' "$build/stage.log" | tail -n 1 | cut -c1-160)") && ((++failed)) ;;
     esac
     say "${results[-1]}"
     printf '%s\n' "${results[@]}" >"$out/summary.txt"
 done
-say "== summary (${SECONDS} s), results in $out"
-printf '%s\n' "${results[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
+finish
 ((failed == 0)) || exit 1
 ((absent == 0)) || exit 3
