@@ -38,7 +38,8 @@ def _structure(name, *fields):
     return made
 
 
-CudaInfo = _structure("attn_cuda_info", "size: u32", "devices, driver_version, nvrtc_version: i32", "driver, nvrtc: char*256", "cache_folder: char*512")
+CudaInfo = _structure("attn_cuda_info", "size: u32", "devices, driver_version, nvrtc_version: i32", "driver, nvrtc: char*256", "cache_folder: char*512",
+                      "embedded: char*128")
 ContextOptions = _structure("attn_context_options", "size: u32", "device_type, device, workers: i32", "native_context: pointer")
 ContextInfo = _structure("attn_context_info", "size: u32", "device_type, device, workers: i32", "device_name: char*64", "instruction_set: char*16",
                          "scratch_bytes, live_bytes, memory_free, memory_total: u64")
@@ -58,7 +59,7 @@ RunArgs = _structure("attn_run_args", "size, reserved: u32", "q, k, v, o, lse, p
                      "offsets, stream, cancel, workspace: pointer", "workspace_bytes: u64", "report: pointer")
 Tiles = _structure("attn_tiles", "size, reserved: u32", "queries, keys, full, partial, empty: i64")
 Counters = _structure("attn_counters", "size, reserved: u32", "live_contexts, live_streams, live_tensors, live_masks, live_plans, live_bytes, runs: i64",
-                      "mask_passes, kernels_compiled, kernels_from_disk: i64")
+                      "mask_passes, kernels_compiled, kernels_from_disk, kernels_embedded: i64")
 STRUCTURES = [CudaInfo, ContextOptions, ContextInfo, Array, MaskValues, MaskInfo, Problem, Refusal, PlanInfo, RunReport, RunArgs, Tiles, Counters]
 
 

@@ -13,7 +13,8 @@ internal static class InfoCommand
         {
             Console.Out.WriteLine(Json.Text(new InfoReport(
                 tool, info.LibraryPath, info.AbiVersion, info.Build, info.InstructionSet, info.DeviceName, info.Workers,
-                [.. info.Devices.Select(device => device.ToString())], info.CudaUnavailable, info.CudaDriver, info.Nvrtc, info.CacheFolder)));
+                [.. info.Devices.Select(device => device.ToString())], info.CudaUnavailable, info.CudaDriver, info.Nvrtc, info.CacheFolder,
+                info.EmbeddedArchitectures)));
             return ExitCode.Success;
         }
         Console.Out.WriteLine($"attn             {tool}");
@@ -24,5 +25,5 @@ internal static class InfoCommand
     private sealed record InfoReport(
         string Version, string Library, int Abi, string Build, string InstructionSet, string Cpu, int Threads, IReadOnlyList<string> Devices,
         string? CudaUnavailable,
-        string? CudaDriver, string? Nvrtc, string? CacheFolder);
+        string? CudaDriver, string? Nvrtc, string? CacheFolder, string? EmbeddedArchitectures);
 }

@@ -14,9 +14,10 @@ namespace Attention;
 /// <param name="CudaDriver">The CUDA driver's version; null where none was loaded.</param>
 /// <param name="Nvrtc">The run-time compiler's library and version; null where none was loaded.</param>
 /// <param name="CacheFolder">Where compiled kernels are kept; null where they are not.</param>
+/// <param name="EmbeddedArchitectures">GPU architectures whose kernels the library carries compiled, e.g. "sm_80 sm_90a"; null: none.</param>
 public sealed record AttentionRuntimeInfo(
     string LibraryPath, int AbiVersion, string Build, string InstructionSet, string DeviceName, int Workers, IReadOnlyList<AttentionDevice> Devices,
-    string? CudaUnavailable, string? CudaDriver, string? Nvrtc, string? CacheFolder)
+    string? CudaUnavailable, string? CudaDriver, string? Nvrtc, string? CacheFolder, string? EmbeddedArchitectures)
 {
     /// <summary>A line for each.</summary>
     public override string ToString() =>
@@ -26,7 +27,8 @@ public sealed record AttentionRuntimeInfo(
         ABI              {AbiVersion}
         cpu              {DeviceName}, {InstructionSet}, {Workers} workers
         devices          {string.Join(", ", Devices)}
-        cuda             {CudaUnavailable ?? $"driver {CudaDriver}, NVRTC {Nvrtc}"}
+        cuda             {CudaUnavailable ?? $"driver {CudaDriver}, NVRTC {Nvrtc ?? "none"}"}
+        compiled for     {EmbeddedArchitectures ?? "no GPU: kernels are compiled when they are first needed"}
         cache folder     {CacheFolder ?? "none: compiled kernels are not kept"}
         """;
 }
@@ -42,9 +44,10 @@ public sealed record AttentionRuntimeInfo(
 /// <param name="MaskPasses">Passes over dense masks since the process began.</param>
 /// <param name="KernelsCompiled">Kernels that NVRTC compiled since the process began.</param>
 /// <param name="KernelsFromDisk">Kernels found compiled in the cache folder since the process began.</param>
+/// <param name="KernelsEmbedded">Kernels found compiled in the library since the process began.</param>
 public readonly record struct AttentionCounters(
     long LiveContexts, long LiveStreams, long LiveTensors, long LiveMasks, long LivePlans, long LiveBytes, long Runs, long MaskPasses, long KernelsCompiled,
-    long KernelsFromDisk);
+    long KernelsFromDisk, long KernelsEmbedded);
 
 /// <summary>The native library under this assembly. It is loaded when first needed, from the file that the environment variable ATTENTION_LIBRARY names, or
 /// else from beside the assembly or the application.</summary>
@@ -59,7 +62,7 @@ public static unsafe class AttentionRuntime
         int gpus = CudaDevices(out string why);
         NativeCudaInfo cuda = new() { size = (uint)sizeof(NativeCudaInfo) };
         Status.Check(NativeMethods.attn_cuda_describe(&cuda), "cuda");
-        string folder = Status.Text(cuda.cache_folder);
+        string folder = Status.Text(cuda.cache_folder), embedded = Status.Text(cuda.embedded);
         return new(
             NativeLoader.Path,
             (int)NativeMethods.attn_abi_version(),
@@ -71,7 +74,8 @@ public static unsafe class AttentionRuntime
             gpus > 0 ? null : why,
             cuda.driver_version == 0 ? null : $"{Version(cuda.driver_version)} ({Status.Text(cuda.driver)})",
             cuda.nvrtc_version == 0 ? null : $"{Version(cuda.nvrtc_version)} ({Status.Text(cuda.nvrtc)})",
-            folder.Length == 0 ? null : folder);
+            folder.Length == 0 ? null : folder,
+            embedded.Length == 0 ? null : embedded);
     }
 
     /// <summary>Live objects and work done, of the whole process.</summary>
@@ -83,7 +87,7 @@ public static unsafe class AttentionRuntime
         Status.Check(NativeMethods.attn_counters_read(&c), "counters");
         return new(
             c.live_contexts, c.live_streams, c.live_tensors, c.live_masks, c.live_plans, c.live_bytes, c.runs, c.mask_passes, c.kernels_compiled,
-            c.kernels_from_disk);
+            c.kernels_from_disk, c.kernels_embedded);
     }
 
     /// <summary>CUDA's way to count versions: 12040 is 12.4.</summary>

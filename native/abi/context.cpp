@@ -124,6 +124,7 @@ attn_status attn_cuda_describe(attn_cuda_info* info) {
         copy_text(i.driver, sizeof i.driver, l.driver_version ? attn::cuda::Driver::path() : "");
         copy_text(i.nvrtc, sizeof i.nvrtc, l.nvrtc_version ? l.nvrtc.path : "");
         copy_text(i.cache_folder, sizeof i.cache_folder, attn::cuda::disk_cache().folder());
+        copy_text(i.embedded, sizeof i.embedded, attn::cuda::embedded_architectures());
     });
 }
 

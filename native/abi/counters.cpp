@@ -19,6 +19,7 @@ attn_status attn_counters_read(attn_counters* out) {
                 c.runs.load(),
                 c.mask_passes.load(),
                 attn::cuda::compile_counts().compiled.load(),
-                attn::cuda::compile_counts().from_disk.load()};
+                attn::cuda::compile_counts().from_disk.load(),
+                attn::cuda::compile_counts().embedded.load()};
     });
 }

@@ -23,6 +23,7 @@ constexpr Field kFields[] = {
     FIELD(attn_cuda_info, driver),
     FIELD(attn_cuda_info, nvrtc),
     FIELD(attn_cuda_info, cache_folder),
+    FIELD(attn_cuda_info, embedded),
     WHOLE(attn_context_options),
     FIELD(attn_context_options, size),
     FIELD(attn_context_options, device_type),
@@ -162,6 +163,7 @@ constexpr Field kFields[] = {
     FIELD(attn_counters, mask_passes),
     FIELD(attn_counters, kernels_compiled),
     FIELD(attn_counters, kernels_from_disk),
+    FIELD(attn_counters, kernels_embedded),
 };
 } // namespace
 

@@ -17,7 +17,7 @@ Backend checked_backend(int32_t backend) {
 // The one predicate of either device; a GPU's says at the same time what would run.
 cuda::Selection selected(const Context& context, const Problem& problem, Backend backend) {
     if (!context.gpu) return {cpu::refusals(problem, backend), {}};
-    return cuda::select(problem, backend, {context.gpu->arch, cuda::library().nvrtc_version >= 12000});
+    return cuda::select(problem, backend, {context.gpu->arch, cuda::embeds(90) || cuda::library().nvrtc_version >= 12000});
 }
 } // namespace
 } // namespace attn::abi

@@ -10,23 +10,29 @@
 namespace attn::cuda {
 namespace {
 
+std::string real_name(int arch) { return "sm_" + std::to_string(arch) + (arch == 90 ? "a" : ""); } // Hopper's own instructions are sm_90a's
+
 // What NVRTC is asked for.
 struct Target {
     std::string option;
     bool cubin;
 };
-Target target_of(int arch) {
+std::vector<int> known_architectures() {
     const Nvrtc& nvrtc = library().nvrtc;
     int count = 0;
     nvrtc.architectures(&count);
     std::vector<int> known(size_t(std::max(count, 1)));
     nvrtc.architecture_list(known.data());
-    if (std::find(known.begin(), known.end(), arch) != known.end())
-        return {"--gpu-architecture=sm_" + std::to_string(arch) + (arch == 90 ? "a" : ""), true}; // Hopper's own instructions are sm_90a's
-    int newest = 0;                                                                               // not newer than the GPU
-    for (const int a : known)
+    return known;
+}
+Target target_of(int arch) {
+    if (!library().nvrtc_version)
+        throw Unavailable("no NVRTC to compile a kernel for " + real_name(arch) + ", of which the library carries none that the driver takes");
+    if (nvrtc_knows(arch)) return {"--gpu-architecture=" + real_name(arch), true};
+    int newest = 0; // not newer than the GPU
+    for (const int a : known_architectures())
         if (a < arch) newest = std::max(newest, a);
-    if (!newest) throw Unavailable("NVRTC (" + nvrtc.path + ") does not know sm_" + std::to_string(arch) + ", nor anything older");
+    if (!newest) throw Unavailable("NVRTC (" + library().nvrtc.path + ") does not know sm_" + std::to_string(arch) + ", nor anything older");
     return {"--gpu-architecture=compute_" + std::to_string(newest), false};
 }
 
@@ -74,9 +80,20 @@ Image compiled(const kernels::Row& row, const Target& target) {
     return image;
 }
 
+// A cubin runs on its architecture and on those of the same major version after it.
+bool runs(const EmbeddedCubin& cubin, int arch) { return cubin.arch / 10 == arch / 10 && cubin.arch <= arch; }
+const EmbeddedCubin* embedded(const kernels::Row& row, int arch) {
+    const EmbeddedCubin* best = nullptr;
+    for (size_t i = 0; i < kCubinCount; ++i)
+        if (row.name == kCubins[i].row && runs(kCubins[i], arch) && (!best || best->arch < kCubins[i].arch)) best = &kCubins[i];
+    return best;
+}
+
+enum class Source { library, disk, nvrtc }; // in the order in which they are asked
 struct Entry {
     std::mutex mutex;
     std::shared_ptr<const Image> image;
+    Source from = Source::library, first = Source::library; // first: what comes before it had an image that the driver refused
 };
 Entry& entry_of(const kernels::Row& row, int arch) {
     static std::mutex mutex;
@@ -106,23 +123,49 @@ std::shared_ptr<const Image> image_of(const kernels::Row& row, int arch) {
     Entry& entry = entry_of(row, arch);
     const std::lock_guard lock(entry.mutex); // whoever asks meanwhile waits for the one compilation
     if (entry.image) return entry.image;
+    const auto take = [&](Source from, Image&& image, std::atomic<int64_t>& count) {
+        ++count;
+        entry.from = from;
+        return entry.image = std::make_shared<const Image>(std::move(image));
+    };
+    if (entry.first == Source::library)
+        if (const EmbeddedCubin* cubin = embedded(row, arch))
+            return take(Source::library, {cubin->lowered, {reinterpret_cast<const char*>(cubin->code), cubin->bytes}}, compile_counts().embedded);
     const Target target = target_of(arch);
     const std::string key = key_of(row, target);
-    if (auto found = disk_cache().find(key)) {
-        ++compile_counts().from_disk;
-        return entry.image = std::make_shared<const Image>(std::move(*found));
-    }
-    auto image = std::make_shared<const Image>(compiled(row, target));
-    ++compile_counts().compiled;
+    if (entry.first <= Source::disk)
+        if (auto found = disk_cache().find(key)) return take(Source::disk, std::move(*found), compile_counts().from_disk);
+    const auto image = take(Source::nvrtc, compiled(row, target), compile_counts().compiled);
     disk_cache().put(key, *image);
-    return entry.image = std::move(image);
+    return image;
 }
 
-void forget(const kernels::Row& row, int arch) {
+bool forget(const kernels::Row& row, int arch, const std::shared_ptr<const Image>& image) {
     Entry& entry = entry_of(row, arch);
     const std::lock_guard lock(entry.mutex);
+    if (entry.image != image) return true; // somebody else's context found another meanwhile
     entry.image = nullptr;
-    disk_cache().drop(key_of(row, target_of(arch)));
+    if (entry.from != Source::library) disk_cache().drop(key_of(row, target_of(arch)));
+    if (entry.from == Source::nvrtc) return false;
+    entry.first = entry.from == Source::library ? Source::disk : Source::nvrtc;
+    return true;
+}
+
+bool nvrtc_knows(int arch) {
+    const std::vector<int> known = known_architectures();
+    return std::find(known.begin(), known.end(), arch) != known.end();
+}
+
+bool embeds(int arch) {
+    return std::any_of(kCubins, kCubins + kCubinCount, [&](const EmbeddedCubin& cubin) { return runs(cubin, arch); });
+}
+
+std::string embedded_architectures() {
+    std::string all;
+    int last = 0; // they lie by architecture
+    for (size_t i = 0; i < kCubinCount; ++i)
+        if (const int arch = kCubins[i].arch; arch != last) all += (all.empty() ? "" : " ") + real_name(last = arch);
+    return all;
 }
 
 } // namespace attn::cuda

@@ -66,6 +66,9 @@ Device::Device(int ordinal, ::cuda::Context foreign)
         driver_.check(driver_.device_attribute(to, attribute, device), "asking what " + name_of(ordinal) + " can");
     name = own_name, arch = major * 10 + minor;
     if (arch < 60) throw Unavailable(name_of(ordinal) + " (" + name + ") is sm_" + std::to_string(arch) + "; sm_60 or newer is needed");
+    if (!library().nvrtc_version && !embeds(arch))
+        throw Unavailable(name_of(ordinal) + " (" + name + ") is sm_" + std::to_string(arch) + "; this library carries kernels for " +
+                          embedded_architectures() + ", and there is no NVRTC to compile others: ATTENTION_NVRTC names one");
     if (!pools) throw Unavailable(name_of(ordinal) + " (" + name + ") has no memory in stream order; it and its driver must know it");
     if (primary_) retain_primary();
     try {
@@ -179,15 +182,12 @@ void Device::download(void* to, const void* from, uint64_t bytes) const {
     if (const ::cuda::Function f = l.function) return f;
     const std::lock_guard lock(l.mutex);
     if (const ::cuda::Function f = l.function) return f;
-    for (int attempt = 0;; ++attempt) {
+    for (;;) {
         const auto image = image_of(row, arch);
         const int status = driver_.load(&l.module, image->code.c_str());
         const bool unusable =
             status == ::cuda::kInvalidImage || status == ::cuda::kNoBinaryForGpu || status == ::cuda::kInvalidPtx || status == ::cuda::kUnsupportedPtx;
-        if (unusable && !attempt) {
-            forget(row, arch);
-            continue;
-        }
+        if (unusable && forget(row, arch, image)) continue;
         check(status, "loading " + row.name);
         ::cuda::Function f = nullptr;
         check(driver_.function(&f, l.module, image->lowered.c_str()), "finding " + row.name + " in what was compiled");

@@ -1,5 +1,7 @@
 #include "library.hpp"
 
+#include "embedded.hpp"
+
 namespace attn::cuda {
 namespace {
 
@@ -19,8 +21,7 @@ Library opened() {
     int count = 0;
     if (const int status = l.driver.device_count(&count)) l.why = "no CUDA device: " + l.driver.name_of(status) + " while counting the devices";
     else if (!count) l.why = "no CUDA device: the driver knows none";
-    else if (!l.nvrtc_version)
-        l.why = std::string("no NVRTC, which compiles the kernels: ") + Nvrtc::kNames + " were looked for; ATTENTION_NVRTC names another";
+    else if (!l.nvrtc_version && !kCubinCount) l.why = Nvrtc::missing();
     else l.devices = count;
     return l;
 }

@@ -29,6 +29,7 @@ struct Nvrtc {
     std::string path; // what was opened
 
     static constexpr const char* kNames = "libnvrtc.so.13, libnvrtc.so.12, libnvrtc.so.11.2, libnvrtc.so";
+    static std::string missing() { return std::string("no NVRTC, which compiles the kernels: ") + kNames + " were looked for; ATTENTION_NVRTC names another"; }
     bool open() {
         void* library = nullptr;
         if (const char* given = std::getenv("ATTENTION_NVRTC"); given && *given) {

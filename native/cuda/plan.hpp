@@ -11,7 +11,7 @@ namespace attn::cuda {
 // What choosing depends on.
 struct Target {
     int arch;             // 90 for compute capability 9.0
-    bool hopper_compiles; // NVRTC knows sm_90a
+    bool hopper_compiles; // the library carries kernels for sm_90a, or NVRTC knows it
 };
 
 struct Choice : KernelChoice {

@@ -15,6 +15,8 @@ struct Row {
     int threads, smem;                     // dynamic shared memory in bytes
     bool packed = false, termed = true;    // the mask by words; scores with terms or any scale
     int D = 0, block_m = 64, block_n = 64; // the class of head sizes (0: any) and the tile
+
+    bool runs_on(int arch) const { return oldest == 90 ? arch == 90 : arch >= oldest; }
 };
 
 // Bytes of Smem90: Q, the stages of K, V and mask words, the barriers.

@@ -51,7 +51,7 @@ internal sealed class CudaTests
         Assert.That(info.Nvrtc, Is.Not.Null);
         Assert.That(info.CudaUnavailable, Is.Null);
         Assert.That(info.Devices, Does.Contain(AttentionDevice.Cuda()));
-        Assert.That(info.ToString(), Does.Contain("driver").And.Contain("NVRTC").And.Contain("cuda"));
+        Assert.That(info.ToString(), Does.Contain("driver").And.Contain("NVRTC").And.Contain("cuda").And.Contain("compiled for"));
     }
 
     [Test]

@@ -40,11 +40,6 @@ struct Architecture {
 // sm_60's 48 KB are what a block gets there without asking; memory-efficient must do with them everywhere.
 const Architecture kArchitectures[] = {{"sm_60", 60, 48}, {"sm_75", 75, 64}, {"sm_80", 80, 163}, {"sm_86", 86, 99}, {"sm_89", 89, 99}, {"sm_90a", 90, 227}};
 
-bool runs_on(const kernels::Row& row, int arch) {
-    if (row.oldest == 90) return arch == 90;
-    return arch >= row.oldest; // flash_sm80 on sm_90a too: it serves there what flash_sm90 does not take
-}
-
 } // namespace
 
 int main(int argc, char** argv) {
@@ -86,8 +81,8 @@ int main(int argc, char** argv) {
     std::vector<Job> jobs;
     for (const Architecture& arch : kArchitectures)
         for (const kernels::Row& row : rows)
-            if (std::find(known.begin(), known.end(), arch.number) != known.end() && runs_on(row, arch.number) &&
-                row.name.find(only_row) != std::string::npos && (only_arch.empty() || arch.name == only_arch))
+            if (std::find(known.begin(), known.end(), arch.number) != known.end() && row.runs_on(arch.number) && row.name.find(only_row) != std::string::npos &&
+                (only_arch.empty() || arch.name == only_arch))
                 jobs.push_back({&row, &arch});
     std::reverse(jobs.begin(), jobs.end()); // the slowest are Hopper's: not last
 

@@ -201,6 +201,40 @@ TEST_F(Cache, TheRealNvrtcCompilesWhatTheLibraryCarries) {
                   std::string::npos);
 }
 
+// The same library with kernels for sm_80 in it.
+class Ahead : public Cache {
+protected:
+    void SetUp() override { environment.push_back({"LD_PRELOAD", AHEAD}); }
+};
+
+TEST_F(Ahead, KernelsNeedNoNvrtcAndNoFolder) {
+    environment.push_back({"ATTENTION_NVRTC", "/no/such/file"});
+    EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=0", "embedded=1"}), 0);
+    EXPECT_EQ(run(environment, {"warmup-keep", "compiled=0", "disk=0", "embedded=3"}), 0);
+    EXPECT_EQ(folder.files().size(), 0u);
+}
+
+TEST_F(Ahead, ComeBeforeNvrtcAndServeLaterMinorVersions) {
+    EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=0", "embedded=1"}), 0);
+    environment.push_back({"FAKE_CUDA_ARCHS", "90,89"});
+    EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=0", "embedded=1"}), 0);
+    EXPECT_EQ(compiled(), 0);
+}
+
+TEST_F(Ahead, OtherArchitecturesAreCompiledWhenNeeded) {
+    for (const char* other : {"90,75", "90,90"}) {
+        environment.push_back({"FAKE_CUDA_ARCHS", other});
+        EXPECT_EQ(run(environment, {"warmup-plain", "compiled=1", "disk=0", "embedded=0"}), 0);
+    }
+    environment.push_back({"ATTENTION_NVRTC", "/no/such/file"});
+    EXPECT_EQ(run(environment, {"refuses", "cuda:1 (Fake GPU 1) is sm_90; this library carries kernels for sm_80", "no NVRTC"}), 0);
+}
+
+TEST_F(Ahead, WhatTheDriverRefusesIsCompiledAgain) {
+    EXPECT_EQ(run(environment, {"refused", "compiled=1", "disk=0", "embedded=1"}), 0);
+    EXPECT_EQ(run(environment, {"refused", "compiled=0", "disk=1", "embedded=1"}), 0);
+}
+
 TEST_F(Cache, WhatNvrtcSays) {
     environment.push_back({"FAKE_NVRTC_FAILS", "line 7: no such thing"});
     EXPECT_EQ(run(environment, {"fails", "line 7: no such thing", "flash_sm80.d64.fp16.rule.scaled"}), 0);
@@ -231,6 +265,15 @@ int child(int argc, char** argv) {
         if (attn_cuda_describe(&info) || info.cache_folder != arguments[1]) return wrong(std::string("the folder is ") + info.cache_folder);
         return 0;
     }
+    if (what == "refuses") {
+        attn_context none = nullptr;
+        attn_context_options options{};
+        options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA, options.device = kAmpere;
+        if (attn_context_create(&options, &none) != ATTN_NO_DEVICE) return wrong("a context");
+        for (size_t i = 1; i < arguments.size(); ++i)
+            if (std::string(attn_last_error()).find(arguments[i]) == std::string::npos) return wrong(arguments[i] + " is not said");
+        return 0;
+    }
     if (what == "absent") {
         int32_t count = -1;
         const char* why = "";
@@ -247,7 +290,7 @@ int child(int argc, char** argv) {
     const Context context = gpu::context();
     attn_problem asked = problem(what == "warmup-128" ? 128 : 64);
     if (what == "warmup-keep") asked.mask_kinds = ATTN_MASK_KEEP, std::fill_n(asked.keep_shape, 4, 1);
-    const Plan p = plan(context, asked, ATTN_BACKEND_FLASH);
+    const Plan p = plan(context, asked, what == "warmup-plain" ? ATTN_BACKEND_MEMORY_EFFICIENT : ATTN_BACKEND_FLASH);
     if (what == "fails") {
         if (attn_plan_warmup(p) == ATTN_OK) return wrong("it compiled");
         for (size_t i = 1; i < arguments.size(); ++i)
@@ -266,7 +309,9 @@ int child(int argc, char** argv) {
     }
     const attn_counters c = counters();
     for (size_t i = 1; i < arguments.size(); ++i) {
-        const std::string met = arguments[i][0] == 'c' ? "compiled=" + std::to_string(c.kernels_compiled) : "disk=" + std::to_string(c.kernels_from_disk);
+        const std::string met = arguments[i][0] == 'c'   ? "compiled=" + std::to_string(c.kernels_compiled)
+                                : arguments[i][0] == 'd' ? "disk=" + std::to_string(c.kernels_from_disk)
+                                                         : "embedded=" + std::to_string(c.kernels_embedded);
         if (met != arguments[i]) return wrong(met + " instead of " + arguments[i]);
     }
     return 0;

@@ -49,6 +49,7 @@ TEST_F(Gpu, IsThereAndSaysWhatItIs) {
     EXPECT_EQ(info.nvrtc_version, 12040);
     EXPECT_STREQ(info.driver, std::getenv("ATTENTION_CUDA"));
     EXPECT_STREQ(info.nvrtc, std::getenv("ATTENTION_NVRTC"));
+    EXPECT_STREQ(info.embedded, "");
 }
 
 TEST_F(Gpu, NoSuchDevice) {

@@ -653,7 +653,7 @@ int cuModuleLoadData(void** module, const void* image) {
         const size_t line = all.find('\n'), second = all.find('\n', line + 1);
         const std::string target = all.substr(0, line);
         const int made_for = std::atoi(target.c_str() + target.find('_') + 1);
-        if (target.find("cubin") != std::string::npos ? made_for != arch : made_for > arch) return kNoBinary;
+        if (target.find("cubin") != std::string::npos ? made_for / 10 != arch / 10 || made_for > arch : made_for > arch) return kNoBinary;
         m->lowered = all.substr(line + 1, second - line - 1), m->expression = all.substr(second + 1);
         for (const kernels::Row& row : rows())
             if (row.expression == m->expression) m->function.row = &row;

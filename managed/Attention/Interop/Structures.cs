@@ -45,6 +45,7 @@ internal unsafe struct NativeCudaInfo
     public fixed byte driver[256];
     public fixed byte nvrtc[256];
     public fixed byte cache_folder[512];
+    public fixed byte embedded[128];
 }
 
 internal unsafe struct NativeContextOptions
@@ -220,4 +221,5 @@ internal struct NativeCounters
     public long mask_passes;
     public long kernels_compiled;
     public long kernels_from_disk;
+    public long kernels_embedded;
 }

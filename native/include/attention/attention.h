@@ -93,6 +93,7 @@ typedef struct attn_cuda_info {
     char driver[256];       /* what was opened */
     char nvrtc[256];
     char cache_folder[512]; /* "": compiled kernels are not kept */
+    char embedded[128];     /* architectures whose kernels the library carries compiled, e.g. "sm_80 sm_90a"; they need no NVRTC. "": none */
 } attn_cuda_info;
 ATTN_API attn_status attn_cuda_describe(attn_cuda_info* info);
 
@@ -369,6 +370,7 @@ typedef struct attn_counters {
     int64_t mask_passes;       /* passes over a dense keep mask, since the process began */
     int64_t kernels_compiled;  /* by NVRTC, since the process began */
     int64_t kernels_from_disk; /* found compiled in the cache folder, since the process began */
+    int64_t kernels_embedded;  /* found compiled in the library, since the process began */
 } attn_counters;
 ATTN_API attn_status attn_counters_read(attn_counters* counters);
 
