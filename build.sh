@@ -7,7 +7,8 @@ readonly root=$PWD artifacts=$PWD/artifacts logs=$PWD/build/logs
 usage() {
     cat <<'USAGE'
 ./build.sh                 builds everything: the native library, the .NET library, the command artifacts/attn
-./build.sh test [--full]   runs the everyday checks; --full adds a minute of fuzzing, a minute's soak and every planted fault
+./build.sh test [--full] [PART]...   runs the everyday checks, all or of these parts: format, native, cuda (no GPU needed), net, package, door, faults.
+                           --full goes on: a minute of fuzzing, a minute's soak, 100,000 damaged files, every planted fault; in cuda for hours
 ./build.sh demo            attention on real Whisper data: each mask, each backend, what ran and why (about a minute)
 ./build.sh bench [ARGS]    measures this machine by the rules of docs/performance.md (about 8 minutes); ARGS go to the harness, --help tells them
 ./build.sh bench --peers [ARGS]   the same beside ONNX Runtime, and .NET's overhead per call

@@ -108,8 +108,12 @@ public:
             return {Cell::full, 0, own};
         }
         Sight sight{Cell::partial, 1, own};
-        if (whole && !ragged) sight = {Cell::partial, mask.keep.word_step, mask.keep.words + at * kCell};
-        else see(mask, rule, b, h, q.begin, c, int(q.end - q.begin), own);
+        if (whole && !ragged) {
+            sight = {Cell::partial, mask.keep.word_step, mask.keep.words + at * kCell};
+            if (q.end == smaller((r + 1) * kCell, mask.Sq)) return sight; // all its queries: that it is not empty was seen when it was packed
+        } else {
+            see(mask, rule, b, h, q.begin, c, int(q.end - q.begin), own);
+        }
         uint64_t any = 0; // two partial masks may have nothing in common
         for (int64_t i = q.begin; i < q.end; ++i) any |= sight.word(i);
         return any ? sight : Sight{};
