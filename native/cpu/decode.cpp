@@ -154,6 +154,7 @@ private:
     // The line in which element d of a row begins; the row may be past the last.
     INLINE static void ask(const T* row, int64_t d, bool into_l1) {
         if (d * int64_t(sizeof(T)) % 64 != 0) return;
+        asm("" : "+r"(into_l1)); // or GCC makes two loops of each
         if (into_l1) __builtin_prefetch(row + d, 0, 3);
         else __builtin_prefetch(row + d, 0, 2);
     }
