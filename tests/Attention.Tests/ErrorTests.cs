@@ -6,22 +6,51 @@ namespace Attention.Tests;
 [TestFixtureSource(typeof(BackendFixture), nameof(All))]
 internal sealed class ErrorTests(AttentionBackend backend, string device) : BackendFixture(backend, device)
 {
-    private const int B = 2, Hq = 4, Hkv = 2, Sq = 6, Sk = 9, D = 8, Dv = 5;
+    private const int B = 2, Hq = 4, Hkv = 2, Sq = 6, Sk = 9, D = 8, Dv = 16; // which every backend takes on every device
 
-    private static AttentionTensor Tensor<T>(params long[] shape)
-        where T : unmanaged => AttentionTensor.Borrow<T>(new T[shape.Aggregate(1L, (product, size) => product * size)], shape);
+    private readonly List<AttentionTensor> _tensors = [];
+
+    [TearDown]
+    public void Free()
+    {
+        _tensors.ForEach(tensor => tensor.Dispose());
+        _tensors.Clear();
+    }
+
+    /// <summary>A tensor where the context computes, until the test ends.</summary>
+    private AttentionTensor Tensor<T>(params long[] shape)
+        where T : unmanaged
+    {
+        _tensors.Add(Context.Upload<T>(new T[shape.Aggregate(1L, (product, size) => product * size)], shape));
+        return _tensors[^1];
+    }
+
+    private AttentionTensor Q() => Tensor<Half>(B, Hq, Sq, D);
+
+    private AttentionTensor K() => Tensor<Half>(B, Hkv, Sk, D);
+
+    private AttentionTensor V() => Tensor<Half>(B, Hkv, Sk, Dv);
 
     private static AttentionProblem Problem(MaskKinds mask = default, QueryOffset offset = default) =>
-        AttentionProblem.For(AttentionDType.Float32, [B, Hq, Sq, D], [B, Hkv, Sk, D], [B, Hkv, Sk, Dv]) with { Mask = mask, Offset = offset };
+        AttentionProblem.For(AttentionDType.Float16, [B, Hq, Sq, D], [B, Hkv, Sk, D], [B, Hkv, Sk, Dv]) with { Mask = mask, Offset = offset };
 
     private AttentionPlan Plan(AttentionProblem problem) => Context.Plan(problem, BackendPolicy.Only(Backend));
 
     /// <summary>An output full of one number: a failed run leaves it so.</summary>
-    private static AttentionTensor Output()
+    private AttentionTensor Output()
     {
-        AttentionTensor output = Tensor<float>(B, Hq, Sq, Dv);
-        output.AsSpan<float>().Fill(77);
+        AttentionTensor output = Tensor<Half>(B, Hq, Sq, Dv);
+        Half[] full = new Half[output.Count];
+        full.AsSpan().Fill((Half)77);
+        output.Upload<Half>(full);
         return output;
+    }
+
+    private static void IsUntouched(AttentionTensor output)
+    {
+        Half[] met = new Half[output.Count];
+        output.Download<Half>(met);
+        Assert.That(met, Is.All.EqualTo((Half)77), "nothing is written");
     }
 
     private static void Refuses(string? parameter, Action call, params string[] holding)
@@ -43,55 +72,60 @@ internal sealed class ErrorTests(AttentionBackend backend, string device) : Back
     private void RunRefuses(string? parameter, AttentionProblem problem, Mask? mask, AttentionBias? bias, QueryOffset? offset, AttentionTensor? lse, params string[] holding)
     {
         using AttentionPlan plan = Plan(problem);
-        using AttentionTensor output = Output();
-        Refuses(parameter, () => plan.Run(Tensor<float>(B, Hq, Sq, D), Tensor<float>(B, Hkv, Sk, D), Tensor<float>(B, Hkv, Sk, Dv), output, mask, lse, bias, offset), holding);
-        Assert.That(output.AsSpan<float>().ToArray(), Is.All.EqualTo(77f), "nothing is written");
+        AttentionTensor output = Output();
+        Refuses(parameter, () => plan.Run(Q(), K(), V(), output, mask, lse, bias, offset), holding);
+        IsUntouched(output);
     }
 
     [Test]
     public void Shapes_that_do_not_fit_together()
     {
-        AttentionTensor q = Tensor<float>(B, Hq, Sq, D), k = Tensor<float>(B, Hkv, Sk, D), v = Tensor<float>(B, Hkv, Sk, Dv);
-        Refuses("k", () => AttentionProblem.For(q, Tensor<float>(3, Hkv, Sk, D), v), "k.shape[0] is 3", "2");
-        Refuses("k", () => AttentionProblem.For(q, Tensor<float>(B, Hkv, Sk, 7), v), "k.shape[3] is 7", "8");
-        Refuses("v", () => AttentionProblem.For(q, k, Tensor<float>(B, 4, Sk, Dv)), "v.shape[1] is 4", "2");
-        Refuses("v", () => AttentionProblem.For(q, k, Tensor<float>(B, Hkv, 8, Dv)), "v.shape[2] is 8", "9");
-        Refuses("q", () => AttentionProblem.For(Tensor<float>(B, 5, Sq, D), k, v), "5 heads", "2");
-        Refuses("q", () => AttentionProblem.For(Tensor<float>(B, 0, Sq, D), k, v), "0 heads");
-        Refuses("q", () => AttentionProblem.For(Tensor<float>(Hq, Sq, D), k, v), "3 dimensions", "4 are needed");
-        Refuses("output", () => AttentionProblem.For(q, k, v, Tensor<float>(B, Hq, Sq, D)), "output.shape[3] is 8", "5");
+        AttentionTensor q = Q(), k = K(), v = V();
+        Refuses("k", () => AttentionProblem.For(q, Tensor<Half>(3, Hkv, Sk, D), v), "k.shape[0] is 3", "2");
+        Refuses("k", () => AttentionProblem.For(q, Tensor<Half>(B, Hkv, Sk, 7), v), "k.shape[3] is 7", "8");
+        Refuses("v", () => AttentionProblem.For(q, k, Tensor<Half>(B, 4, Sk, Dv)), "v.shape[1] is 4", "2");
+        Refuses("v", () => AttentionProblem.For(q, k, Tensor<Half>(B, Hkv, 8, Dv)), "v.shape[2] is 8", "9");
+        Refuses("q", () => AttentionProblem.For(Tensor<Half>(B, 5, Sq, D), k, v), "5 heads", "2");
+        Refuses("q", () => AttentionProblem.For(Tensor<Half>(B, 0, Sq, D), k, v), "0 heads");
+        Refuses("q", () => AttentionProblem.For(Tensor<Half>(Hq, Sq, D), k, v), "3 dimensions", "4 are needed");
+        Refuses("output", () => AttentionProblem.For(q, k, v, Q()), "output.shape[3] is 8", "16");
         Assert.That(() => AttentionProblem.For(null!, k, v), Throws.ArgumentNullException);
     }
 
     [Test]
     public void Dtypes_that_differ()
     {
-        AttentionTensor q = Tensor<float>(B, Hq, Sq, D), k = Tensor<Half>(B, Hkv, Sk, D), v = Tensor<float>(B, Hkv, Sk, Dv);
-        Refuses("k", () => AttentionProblem.For(q, k, v), "float16", "float32");
+        AttentionTensor q = Q(), k = Tensor<float>(B, Hkv, Sk, D), v = V();
+        Refuses("k", () => AttentionProblem.For(q, k, v), "float32", "float16");
         using AttentionPlan plan = Plan(Problem());
-        using AttentionTensor output = Output();
-        Refuses("k", () => plan.Run(q, k, v, output), "float16", "float32");
-        Refuses("q", () => plan.Run<Half>(new Half[B * Hq * Sq * D], new Half[B * Hkv * Sk * D], new Half[B * Hkv * Sk * Dv], new Half[B * Hq * Sq * Dv]), "Half", "float32");
-        Assert.That(output.AsSpan<float>().ToArray(), Is.All.EqualTo(77f));
+        AttentionTensor output = Output();
+        Refuses("k", () => plan.Run(q, k, v, output), "float32", "float16");
+        Refuses("q", () => plan.Run<float>(new float[B * Hq * Sq * D], new float[B * Hkv * Sk * D], new float[B * Hkv * Sk * Dv], new float[B * Hq * Sq * Dv]), "Single", "float16");
+        IsUntouched(output);
     }
 
     [Test]
     public void A_run_that_is_not_what_the_plan_describes()
     {
         using AttentionPlan plan = Plan(Problem());
-        using AttentionTensor output = Output();
-        AttentionTensor q = Tensor<float>(B, Hq, Sq, D), k = Tensor<float>(B, Hkv, Sk, D), v = Tensor<float>(B, Hkv, Sk, Dv);
-        Refuses("q", () => plan.Run(Tensor<float>(B, Hq, 7, D), k, v, output), "7", "6");
-        Refuses("v", () => plan.Run(q, k, Tensor<float>(B, Hkv, Sk, 6), output), "6", "5");
-        Refuses("output", () => plan.Run(q, k, v, Tensor<float>(B, Hq, Sq, 4)), "4", "5");
+        AttentionTensor output = Output();
+        AttentionTensor q = Q(), k = K(), v = V();
+        Refuses("q", () => plan.Run(Tensor<Half>(B, Hq, 7, D), k, v, output), "7", "6");
+        Refuses("v", () => plan.Run(q, k, Tensor<Half>(B, Hkv, Sk, 7), output), "7", "16");
+        Refuses("output", () => plan.Run(q, k, v, Tensor<Half>(B, Hq, Sq, 4)), "4", "16");
         Refuses("logSumExp", () => plan.Run(q, k, v, output, logSumExp: Tensor<float>(B, Hq, 5)), "5", "6");
         Refuses("logSumExp", () => plan.Run(q, k, v, output, logSumExp: Tensor<Half>(B, Hq, Sq)), "float16", "float32");
         Refuses("probabilities", () => plan.Run(q, k, v, output, probabilities: Tensor<float>(B, Hq, Sq, Sk)));
-        Refuses("q", () => plan.Run<float>(new float[3], k.AsSpan<float>(), v.AsSpan<float>(), output.AsSpan<float>()), "3 elements", "384");
-        Refuses("q", () => plan.Run<float>(q.AsSpan<float>()[1..], k.AsSpan<float>(), v.AsSpan<float>(), output.AsSpan<float>()), "383 elements", "384");
-        Refuses("k", () => plan.Run(q, AttentionTensor.Borrow<float>(new float[2 * B * Hkv * Sk * D], [B, Hkv, Sk, D], [Hkv * Sk * D * 2, Sk * D * 2, D * 2, 1]), v, output), "k.strides[0] is 288", "144");
+        foreach (int count in new[] { 3, 383 })
+        {
+            Half[] spans = new Half[B * Hkv * Sk * Dv], result = new Half[B * Hq * Sq * Dv];
+            Refuses("q", () => plan.Run<Half>(spans[..count], spans[..(B * Hkv * Sk * D)], spans, result), $"{count} elements", "384");
+        }
+        AttentionTensor wide = Tensor<Half>(2 * B * Hkv * Sk * D);
+        AttentionTensor apart = AttentionTensor.FromDevicePointer(wide.Address, AttentionDType.Float16, [B, Hkv, Sk, D], [Hkv * Sk * D * 2, Sk * D * 2, D * 2, 1], Context.Device);
+        Refuses("k", () => plan.Run(q, apart, v, output), "k.strides[0] is 288", "144");
         Assert.That(() => plan.Run(q, k, null!, output), Throws.ArgumentNullException);
-        Assert.That(output.AsSpan<float>().ToArray(), Is.All.EqualTo(77f));
+        IsUntouched(output);
     }
 
     [Test]
@@ -134,7 +168,7 @@ internal sealed class ErrorTests(AttentionBackend backend, string device) : Back
         Refuses(null, () => Plan(Problem(new MaskKinds(MaskKind.Keep, new(1, 2, 6, 9)))), "2", "4");
         Refuses(null, () => Plan(Problem(new MaskKinds(MaskKind.Keep, new(1, 1, 6, 8)))), "8", "9");
         Refuses(null, () => Plan(Problem() with { Bias = new(new ScoreShape(3, 1, 6, 9), AttentionDType.Float32, false) }), "3", "2");
-        Refuses(null, () => Plan(Problem() with { Bias = new(new ScoreShape(1, 1, 6, 9), AttentionDType.Float16, false) }), "float16", "float32");
+        Refuses(null, () => Plan(Problem() with { Bias = new(new ScoreShape(1, 1, 6, 9), AttentionDType.BFloat16, false) }), "bfloat16", "float32");
         RunRefuses("mask", new MaskKinds(MaskKind.Keep, new(1, 1, 6, 9)), Mask.Keep(new bool[9], [1, 9]));
         RunRefuses("bias", Problem() with { Bias = new(new ScoreShape(1, 1, 6, 9), AttentionDType.Float32, false) }, null, AttentionBias.Additive<float>(new float[9], [1, 9]), null, null);
         RunRefuses("bias", Problem() with { Bias = new(null, default, true) }, null, AttentionBias.Alibi(1f, 2f, 3f), null, null, "3", "4");
@@ -173,32 +207,33 @@ internal sealed class ErrorTests(AttentionBackend backend, string device) : Back
     [Test]
     public void Outputs_that_share_memory()
     {
-        using AttentionPlan plan = Context.Plan(AttentionProblem.For(AttentionDType.Float32, [B, Hq, Sq, D], [B, Hkv, Sk, D], [B, Hkv, Sk, D]), BackendPolicy.Only(Backend));
-        AttentionTensor q = Tensor<float>(B, Hq, Sq, D), k = Tensor<float>(B, Hkv, Sk, D), output = Tensor<float>(B, Hq, Sq, D);
+        using AttentionPlan plan = Context.Plan(AttentionProblem.For(AttentionDType.Float16, [B, Hq, Sq, D], [B, Hkv, Sk, D], [B, Hkv, Sk, D]), BackendPolicy.Only(Backend));
+        AttentionTensor q = Q(), k = K(), output = Q(), memory = Tensor<Half>((B * Hq * Sq * D) + 8);
         Refuses(null, () => plan.Run(q, k, k, q), "q and o overlap");
-        float[] memory = new float[(B * Hq * Sq * D) + 8];
-        AttentionTensor early = AttentionTensor.Borrow(memory.AsMemory(0, B * Hq * Sq * D), [B, Hq, Sq, D]), late = AttentionTensor.Borrow(memory.AsMemory(8), [B, Hq, Sq, D]);
+        AttentionTensor At(nint address, AttentionDType dtype, params long[] shape) => AttentionTensor.FromDevicePointer(address, dtype, shape, device: Context.Device);
+        AttentionTensor early = At(memory.Address, AttentionDType.Float16, B, Hq, Sq, D), late = At(memory.Address + 16, AttentionDType.Float16, B, Hq, Sq, D);
         Refuses(null, () => plan.Run(early, k, k, late), "q and o overlap");
-        Refuses(null, () => plan.Run(q, k, k, output, logSumExp: AttentionTensor.FromDevicePointer(output.Address, AttentionDType.Float32, [B, Hq, Sq])), "o and lse overlap");
+        Refuses(null, () => plan.Run(q, k, k, output, logSumExp: At(output.Address, AttentionDType.Float32, B, Hq, Sq)), "o and lse overlap");
     }
 
     [Test]
     public void A_pointer_of_another_device()
     {
         using AttentionPlan plan = Plan(Problem());
-        using AttentionTensor output = Output();
+        AttentionTensor output = Output();
         AttentionDevice other = Context.Device.Type == AttentionDeviceType.Cpu ? AttentionDevice.Cuda() : AttentionDevice.Cpu;
-        AttentionTensor q = AttentionTensor.FromDevicePointer(4096, AttentionDType.Float32, [B, Hq, Sq, D], device: other);
-        Refuses("q", () => plan.Run(q, Tensor<float>(B, Hkv, Sk, D), Tensor<float>(B, Hkv, Sk, Dv), output), "cuda");
+        AttentionTensor q = AttentionTensor.FromDevicePointer(4096, AttentionDType.Float16, [B, Hq, Sq, D], device: other);
+        Refuses("q", () => plan.Run(q, K(), V(), output), "cuda");
     }
 
     [Test]
     public void Use_after_dispose()
     {
-        AttentionContext context = AttentionContext.Create(AttentionDevice.Cpu, new() { Workers = 1 });
+        AttentionContext context = AttentionContext.Create(Context.Device, new() { Workers = 1 });
         AttentionPlan plan = context.Plan(Problem(MaskKind.Causal), BackendPolicy.Only(Backend));
         PreparedMask mask = context.Prepare(Mask.Causal);
-        AttentionTensor q = context.Allocate<float>([B, Hq, Sq, D]), k = context.Allocate<float>([B, Hkv, Sk, D]), v = context.Allocate<float>([B, Hkv, Sk, Dv]), output = Output();
+        AttentionTensor q = context.Upload<Half>(new Half[B * Hq * Sq * D], [B, Hq, Sq, D]), k = context.Upload<Half>(new Half[B * Hkv * Sk * D], [B, Hkv, Sk, D]);
+        AttentionTensor v = context.Upload<Half>(new Half[B * Hkv * Sk * Dv], [B, Hkv, Sk, Dv]), output = Output();
         context.Dispose();
         plan.Run(q, k, v, output, mask); // its children go on working
         foreach (Action more in new Action[]
@@ -290,9 +325,9 @@ internal sealed class ErrorTests(AttentionBackend backend, string device) : Back
     [Test]
     public void Merges_that_do_not_fit()
     {
-        AttentionTensor o = Tensor<float>(B, Hq, Sq, Dv), lse = Tensor<float>(B, Hq, Sq);
-        Refuses("output2", () => ScaledDotProductAttention.Merge(o, lse, Tensor<float>(B, Hq, Sq, 4), lse, o, context: Context), "4", "5");
-        Refuses("logSumExp2", () => ScaledDotProductAttention.Merge(o, lse, Tensor<float>(B, Hq, Sq, Dv), Tensor<float>(B, Hq, 5), o, context: Context), "5", "6");
-        Refuses("output2", () => ScaledDotProductAttention.Merge(o, lse, Tensor<Half>(B, Hq, Sq, Dv), lse, o, context: Context), "float16", "float32");
+        AttentionTensor o = Output(), lse = Tensor<float>(B, Hq, Sq);
+        Refuses("output2", () => ScaledDotProductAttention.Merge(o, lse, Tensor<Half>(B, Hq, Sq, 4), lse, o, context: Context), "4", "16");
+        Refuses("logSumExp2", () => ScaledDotProductAttention.Merge(o, lse, Tensor<Half>(B, Hq, Sq, Dv), Tensor<float>(B, Hq, 5), o, context: Context), "5", "6");
+        Refuses("output2", () => ScaledDotProductAttention.Merge(o, lse, Tensor<float>(B, Hq, Sq, Dv), lse, o, context: Context), "float32", "float16");
     }
 }

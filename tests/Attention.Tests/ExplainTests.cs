@@ -26,6 +26,7 @@ internal sealed class ExplainTests(AttentionBackend backend, string device) : Ba
     public void Maps_and_counts_are_the_references([Range(0, 59)] int seed)
     {
         Problem p = RandomProblems.Draw(seed) with { Bias = null, Slopes = null };
+        p = p with { Type = Usual, D = Row(p.D), Dv = Row(p.Dv) };
         Mask mask = Library.MaskOf(p);
         using PreparedMask prepared = Context.Prepare(mask);
         using AttentionPlan plan = Context.Plan(Library.Describe(p), BackendPolicy.Only(Backend));
@@ -60,7 +61,7 @@ internal sealed class ExplainTests(AttentionBackend backend, string device) : Ba
     [Test]
     public void What_structure_makes_whole_is_full_never_tested()
     {
-        Problem p = new() { B = 1, Hq = 1, Hkv = 1, Sq = 512, Sk = 512, D = 16, Dv = 16, Causal = true };
+        Problem p = new() { Type = Usual, B = 1, Hq = 1, Hkv = 1, Sq = 512, Sk = 512, D = 16, Dv = 16, Causal = true };
         using AttentionPlan plan = Context.Plan(Library.Describe(p), BackendPolicy.Only(Backend));
         TileMap map = plan.TileMap(0, 0, Mask.Causal);
         for (int r = 0; r < map.Rows; r++)
@@ -75,7 +76,7 @@ internal sealed class ExplainTests(AttentionBackend backend, string device) : Ba
     [Test]
     public void An_all_true_mask_is_a_map_of_full_tiles()
     {
-        Problem p = new() { B = 2, Hq = 2, Hkv = 1, Sq = 200, Sk = 300, D = 16, Dv = 16 };
+        Problem p = new() { Type = Usual, B = 2, Hq = 2, Hkv = 1, Sq = 200, Sk = 300, D = 16, Dv = 16 };
         bool[] keep = new bool[200 * 300];
         keep.AsSpan().Fill(true);
         Mask mask = Mask.Keep(keep, [200, 300]);
@@ -91,7 +92,7 @@ internal sealed class ExplainTests(AttentionBackend backend, string device) : Ba
     [Test]
     public void There_are_no_other_batches_and_heads()
     {
-        using AttentionPlan plan = Context.Plan(Library.Describe(new() { B = 2, Hq = 4, Hkv = 2, Sq = 10, Sk = 10, D = 8, Dv = 8 }), BackendPolicy.Only(Backend));
+        using AttentionPlan plan = Context.Plan(Library.Describe(new() { Type = Usual, B = 2, Hq = 4, Hkv = 2, Sq = 10, Sk = 10, D = 8, Dv = 8 }), BackendPolicy.Only(Backend));
         Assert.That(() => plan.TileMap(2, 0), Throws.ArgumentException.With.Message.Contains("batch").And.Message.Contains("2"));
         Assert.That(() => plan.TileMap(0, 4), Throws.ArgumentException.With.Message.Contains("head").And.Message.Contains("4"));
         Assert.That(() => plan.TileMap(-1, 0), Throws.ArgumentException);

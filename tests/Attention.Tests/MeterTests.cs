@@ -6,7 +6,7 @@ namespace Attention.Tests;
 [TestFixtureSource(typeof(BackendFixture), nameof(All))]
 internal sealed class MeterTests(AttentionBackend backend, string device) : BackendFixture(backend, device)
 {
-    private static AttentionProblem Problem => AttentionProblem.For(AttentionDType.Float32, [1, 1, 8, 16], [1, 1, 8, 16], [1, 1, 8, 16]) with { Mask = MaskKind.KeyLengths };
+    private static AttentionProblem Problem => AttentionProblem.For(AttentionDType.Float16, [1, 1, 8, 16], [1, 1, 8, 16], [1, 1, 8, 16]) with { Mask = MaskKind.KeyLengths };
 
     [Test]
     public async Task Calls_are_counted_and_timed_with_their_tags()
@@ -14,10 +14,10 @@ internal sealed class MeterTests(AttentionBackend backend, string device) : Back
         using MetricCollector<long> calls = new(null, "Attention", "attention.calls");
         using MetricCollector<double> durations = new(null, "Attention", "attention.duration");
         using AttentionPlan plan = Context.Plan(Problem, BackendPolicy.Only(Backend));
-        float[] data = new float[8 * 16], output = new float[8 * 16];
-        plan.Run<float>(data, data, data, output, Mask.KeyLengths(5));
-        Assert.That(() => plan.Run<float>(data, data, data, output, Mask.KeyLengths(9)), Throws.ArgumentException);
-        using AttentionTensor q = Context.Upload<float>(data, [1, 1, 8, 16]), o = Context.Allocate<float>([1, 1, 8, 16]);
+        Half[] data = new Half[8 * 16], output = new Half[8 * 16];
+        plan.Run<Half>(data, data, data, output, Mask.KeyLengths(5));
+        Assert.That(() => plan.Run<Half>(data, data, data, output, Mask.KeyLengths(9)), Throws.ArgumentException);
+        using AttentionTensor q = Context.Upload<Half>(data, [1, 1, 8, 16]), o = Context.Allocate<Half>([1, 1, 8, 16]);
         await plan.RunAsync(q, q, q, o, Mask.KeyLengths(5));
         var measured = calls.GetMeasurementSnapshot().Where(call => (string?)call.Tags["kernel"] == plan.Kernel).ToArray();
         Assert.That(measured.Select(call => call.Value), Is.EqualTo(new long[] { 1, 1, 1 }));
@@ -26,7 +26,7 @@ internal sealed class MeterTests(AttentionBackend backend, string device) : Back
         {
             Assert.That(call.Tags["backend"], Is.EqualTo(Backend.Name()));
             Assert.That(call.Tags["device"], Is.EqualTo(Context.Device.ToString()));
-            Assert.That(call.Tags["dtype"], Is.EqualTo("float32"));
+            Assert.That(call.Tags["dtype"], Is.EqualTo("float16"));
         }
         Assert.That(durations.GetMeasurementSnapshot().Select(duration => duration.Value), Has.Exactly(3).Items.And.All.GreaterThan(0));
         Assert.That(calls.Instrument!.Unit, Is.EqualTo("{call}"));

@@ -97,6 +97,10 @@ internal sealed class TensorTests
         Assert.That(view.Strides.ToArray(), Is.EqualTo(new long[] { 24, 4, 12, 1 }));
         Assert.That(view.Address, Is.Not.Zero);
         Assert.That(() => view.Transpose(0, 4), Throws.InstanceOf<ArgumentOutOfRangeException>());
+        AttentionTensor own = Contexts.Cpu.Upload<float>([1, 2], [2]);
+        using AttentionTensor same = own.Transpose(0, 0);
+        own.Dispose();
+        Assert.That(same.AsSpan<float>().ToArray(), Is.EqualTo(new float[] { 1, 2 }));
     }
 
     [Test]
