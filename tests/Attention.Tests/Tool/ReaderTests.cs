@@ -128,6 +128,7 @@ internal sealed class ReaderTests
         {
             Refused(() => Safe(safe[..length], "x"));
         }
+        Refused(() => Npy(npy[..60]), "truncated", $"its header has {BitConverter.ToUInt16(npy, 8)} bytes", "50 are there");
         Refused(() => Npy(npy[..^1]), "truncated", "12 bytes", "11");
     }
 
