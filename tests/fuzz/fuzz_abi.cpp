@@ -1,5 +1,6 @@
 // fuzz_abi.cpp — the C ABI from bytes: a problem of small sizes, its arrays and its mask, now and then described wrongly. Whatever comes, a call returns one of
 // the statuses with a sentence, touches no memory but the arrays', and leaves nothing alive; and where two backends take a float32 problem, they agree.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -33,6 +34,11 @@ private:
     const uint8_t *at_, *end_;
 };
 
+// What follows a structure whose size says that its caller's header is newer: nothing is set there.
+struct NewerFields {
+    uint8_t bytes[4096];
+};
+
 // An array of its own exact size on the heap, so that the address sanitizer sees a step too far.
 class Owned {
 public:
@@ -40,13 +46,9 @@ public:
     Owned(const Owned&) = delete;
     ~Owned() { std::free(array.data); }
     void make(int32_t dtype, std::initializer_list<int64_t> shape) {
-        static constexpr int kBytes[] = {0, 4, 2, 2, 8, 4, 1};
         array.dtype = dtype, array.rank = int32_t(shape.size());
-        bytes = size_t(kBytes[dtype]);
-        int d = 0;
-        for (const int64_t n : shape) array.shape[d++] = n, bytes *= size_t(n);
-        array.data = std::malloc(bytes ? bytes : 1);
-        std::memset(array.data, 0, bytes ? bytes : 1);
+        std::copy(shape.begin(), shape.end(), array.shape);
+        allocate();
     }
     template <class T, class F>
     void fill(F&& value) {
@@ -58,14 +60,24 @@ public:
             case 0: array.size = in.any<uint32_t>(); break;
             case 1: array.dtype = in.any<int32_t>(); break;
             case 2: array.rank = in.any<int32_t>(); break;
-            case 3: array.shape[in.up_to(3)] += 1 + in.up_to(8); break;
+            case 3: array.shape[in.up_to(3)] += 1 + in.up_to(8), allocate(); break; // more than the problem has, but there
             case 4: array.has_strides = 1, array.strides[in.up_to(3)] = in.any<int64_t>(); break;
             case 5: array.tensor = reinterpret_cast<attn_tensor>(in.any<uintptr_t>() | 1); break;
             default: array.device_type = in.any<int32_t>(); break;
         }
     }
     attn_array array{};
+    NewerFields newer{};
     size_t bytes = 0;
+
+private:
+    void allocate() {
+        static constexpr int kBytes[] = {0, 4, 2, 2, 8, 4, 1};
+        bytes = size_t(kBytes[array.dtype]);
+        for (int d = 0; d < array.rank; ++d) bytes *= size_t(array.shape[d]);
+        std::free(array.data);
+        array.data = std::calloc(bytes ? bytes : 1, 1);
+    }
 };
 
 bool ok(attn_status status) {
@@ -98,6 +110,7 @@ struct Values {
             uint32_t state = in.any<uint32_t>() | 1, dense = in.byte();
             keep.fill<uint8_t>([&] { return (state = state * 1664525u + 1013904223u) >> 24 < dense; });
             if (in.rarely()) keep.spoil(in);
+            keep.array.has_strides = 0; // any are legal, and would reach where nothing is
             mask.keep = &keep.array;
         }
         if (in.rarely()) mask.kinds ^= 1u << in.up_to(7);
@@ -162,7 +175,11 @@ attn_context context() {
 }
 
 void one(Bytes& in) {
-    const attn_problem p = problem_of(in);
+    const struct {
+        attn_problem problem;
+        NewerFields newer{};
+    } given{problem_of(in)};
+    const attn_problem& p = given.problem;
     attn_plan plans[4] = {};
     for (int32_t backend = 1; backend <= 3; ++backend) {
         attn_refusal refusals[4];
