@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_const
     const SharedA<kRows, kBlockM, kD> sA{sQ, row0};
     FragA<kRows, kD> Q;
     auto O = Accum<kRows, kD>::zero();
-    Softmax<kRows> softmax{Score::base2(p.scale)};
+    Softmax<kRows, Score> softmax{Score(p.scale)};
     const auto rows = mask.template rows<kRows>(rule, q0 + row0);
 
     UNROLL_ONCE for (int t = 0; t < tiles.count; ++t) {

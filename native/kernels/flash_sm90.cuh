@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
     auto O = Accum<16, kD>::zero();
     Accum<16, kBlockN> S;
     FragA<16, kBlockN> P;
-    Softmax<16> softmax{Scaled::base2(p.scale)};
+    Softmax<16, Scaled> softmax{Scaled(p.scale)};
     const auto rows = mask.template rows<16>(rule, q0 + row0);
 
     const auto issue_scores = [&] { // S = Q K_t^T

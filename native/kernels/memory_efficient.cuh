@@ -55,14 +55,14 @@ __global__ void __launch_bounds__(kMemoryEfficientThreads, 1) memory_efficient(c
                 UNROLL for (int c = 0; c < 4; ++c) {
                     const int col = tx + 16 * c, j = k0 + col;
                     const bool seen = i < m_rows && j < n && (t >= tiles.partial || mask.sees(words, rule, i, j, row, col));
-                    S[r][c] = seen ? score_of<E>(S[r][c], p.scale, p.terms, b, h, i, j, float(rule.offset)) * kLog2e : -INFINITY;
+                    S[r][c] = seen ? score_of<E>(S[r][c], p.scale, p.terms, b, h, i, j, float(rule.offset)) : -INFINITY;
                     larger = fmaxf(larger, S[r][c]);
                 }
                 UNROLL for (int across = 1; across < 16; across *= 2) larger = fmaxf(larger, __shfl_xor_sync(~0u, larger, across));
-                const float shift = larger == -INFINITY ? 0.f : larger, alpha = ptx::exp2(m[r] - shift);
+                const float shift = larger == -INFINITY ? 0.f : larger, alpha = ptx::exp2(Termed::exponent(m[r], shift));
                 m[r] = larger, l[r] *= alpha;
                 UNROLL for (int c = 0; c < 4; ++c) {
-                    const float P = ptx::exp2(S[r][c] - shift);
+                    const float P = ptx::exp2(Termed::exponent(S[r][c], shift));
                     l[r] += P;
                     ptx::write(&smem.P[row][tx + 16 * c], P);
                 }
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kMemoryEfficientThreads, 1) memory_efficient(c
                 const int d = d0 + tx + 16 * c;
                 if (d < p.Dv) ptx::write(out + d * columns.o, ptx::from_float<E>(nothing ? 0.f : O[r][c] / l[r]));
             }
-            if (d0 == 0 && tx == 0 && p.LSE) ptx::write(p.LSE + p.row(b, h, i), nothing ? -INFINITY : (m[r] + ptx::log2(l[r])) * kLn2);
+            if (d0 == 0 && tx == 0 && p.LSE) ptx::write(p.LSE + p.row(b, h, i), nothing ? -INFINITY : Termed::lse(m[r], ptx::log2(l[r])));
         }
     }
     if (p.visited && threadIdx.x == 0) ptx::add(p.visited, tiles.count);

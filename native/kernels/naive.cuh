@@ -21,16 +21,16 @@ __global__ void __launch_bounds__(kNaiveWarps * 32, 1) naive(const __grid_consta
         if (mask.sees(rule, b, h, i, j) && (!keep.data || ptx::read(kept + j * keep.column))) {
             float product = 0.f;
             for (int d = 0; d < p.D; ++d) product = fmaf(ptx::to_float(ptx::read(gQ + d * columns.q)), ptx::to_float(ptx::read(gK + j * p.K.row + d * columns.k)), product);
-            s = score_of<E>(product, p.scale, p.terms, b, h, i, j, float(rule.offset)) * kLog2e;
+            s = score_of<E>(product, p.scale, p.terms, b, h, i, j, float(rule.offset));
         }
         ptx::write(S + j, s);
         m = fmaxf(m, s);
     }
     UNROLL for (int across = 1; across < 32; across *= 2) m = fmaxf(m, __shfl_xor_sync(~0u, m, across));
     const float shift = m == -INFINITY ? 0.f : m;
-    for (int j = lane; j < p.k_len; j += 32) l += ptx::exp2(ptx::read(S + j) - shift);
+    for (int j = lane; j < p.k_len; j += 32) l += ptx::exp2(Termed::exponent(ptx::read(S + j), shift));
     UNROLL for (int across = 1; across < 32; across *= 2) l += __shfl_xor_sync(~0u, l, across);
-    for (int j = lane; j < p.k_len; j += 32) ptx::write(S + j, l == 0.f ? 0.f : ptx::exp2(ptx::read(S + j) - shift) / l);
+    for (int j = lane; j < p.k_len; j += 32) ptx::write(S + j, l == 0.f ? 0.f : ptx::exp2(Termed::exponent(ptx::read(S + j), shift)) / l);
     __syncwarp(); // a row's probabilities are written
     for (int d = lane; d < p.Dv; d += 32) {
         float o = 0.f;
@@ -40,5 +40,5 @@ __global__ void __launch_bounds__(kNaiveWarps * 32, 1) naive(const __grid_consta
         }
         ptx::write(p.O.at(b, h, i) + d * columns.o, ptx::from_float<E>(o));
     }
-    if (lane == 0 && p.LSE) ptx::write(p.LSE + p.row(b, h, i), l == 0.f ? -INFINITY : (m + ptx::log2(l)) * kLn2);
+    if (lane == 0 && p.LSE) ptx::write(p.LSE + p.row(b, h, i), l == 0.f ? -INFINITY : Termed::lse(m, ptx::log2(l)));
 }

@@ -23,13 +23,26 @@ DEVICE float score_of(float product, float scale, const Terms& t, int b, int h, 
     return s;
 }
 
+// What exp2 takes of a score under its row's maximum, whose shift is computed once a row; and the row's log-sum-exp. least: the maximum of no scores.
 struct Scaled {
-    static DEVICE float base2(float scale) { return scale * kLog2e; }
+    float scale; // times log2(e); positive, so that hidden scores stay hidden
+    explicit DEVICE Scaled(float of_products) : scale(of_products * kLog2e) {}
+    static DEVICE float least() { return -INFINITY; }
+    template <bool kHoles>
+    DEVICE float shift(float m) const { return kHoles && m == -INFINITY ? 0.f : m * scale; }
+    DEVICE float exponent(float s, float shift) const { return s * scale - shift; }
+    DEVICE float lse(float m, float log2_l) const { return (m * scale + log2_l) * kLn2; }
     template <class E, int kM, int kN>
     static DEVICE void apply(Accum<kM, kN>&, const Problem<E>&, int, int, int, int, float) {}
 };
 struct Termed {
-    static DEVICE float base2(float) { return kLog2e; }
+    explicit DEVICE Termed(float) {}
+    static DEVICE float least() { return -3.402823466e38f; } // finite: a hidden score lies -inf below it, so a row that saw nothing needs no shift of its own
+    template <bool>
+    static DEVICE float shift(float m) { return m; }
+    // The difference before the factor: the smallest finite bias must not become -inf, which hides, and times log2(e) it would.
+    static DEVICE float exponent(float s, float shift) { return (s - shift) * kLog2e; }
+    static DEVICE float lse(float m, float log2_l) { return m + log2_l * kLn2; }
     // Rows q.., keys k..; what lies past the tensors' ends takes the last element's term and is hidden or not stored.
     template <class E, int kM, int kN>
     static DEVICE void apply(Accum<kM, kN>& S, const Problem<E>& p, int b, int h, int q, int k, float offset) {

@@ -4,10 +4,10 @@
 
 constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
-template <int kM>
+template <int kM, class Score>
 struct Softmax {
-    float scale;                                                           // of the scores, times log2(e); positive, so that hidden scores stay hidden
-    RowVec<kM> m = RowVec<kM>::full(-INFINITY), l = RowVec<kM>::full(0.f); // l: this lane's part
+    Score score; // what a score is in the exponent
+    RowVec<kM> m = RowVec<kM>::full(Score::least()), l = RowVec<kM>::full(0.f); // l: this lane's part
 
     // S becomes P = exp(S - m). Returns the factor for what was accumulated under the old maximum.
     // kHoles: some of S may be -inf, perhaps a whole row so far; without, a row's maximum is finite.
@@ -16,9 +16,9 @@ struct Softmax {
         const auto larger = [](float a, float b) { return fmaxf(a, b); };
         const auto before = m;
         m = across_quad(reduce_rows(S, larger, m), larger);
-        const auto shift = zip(m, m, [&](float a, float) { return kHoles && a == -INFINITY ? 0.f : a * scale; });
-        const auto alpha = zip(before, shift, [&](float a, float b) { return ptx::exp2(a * scale - b); });
-        rows(S, shift, [&](float& s, float b) { s = ptx::exp2(s * scale - b); });
+        const auto shift = zip(m, m, [&](float a, float) { return score.template shift<kHoles>(a); });
+        const auto alpha = zip(before, shift, [&](float a, float b) { return ptx::exp2(score.exponent(a, b)); });
+        rows(S, shift, [&](float& s, float b) { s = ptx::exp2(score.exponent(s, b)); });
         const auto sum = [](float a, float b) { return a + b; };
         l = reduce_rows(S, sum, zip(l, alpha, [](float a, float b) { return a * b; }));
         return alpha;
@@ -28,7 +28,7 @@ struct Softmax {
     DEVICE RowVec<kM> finish(Accum<kM, kN>& O) {
         l = across_quad(l, [](float a, float b) { return a + b; });
         rows(O, l, [](float& o, float l) { o = l == 0.f ? 0.f : o / l; });
-        return zip(m, l, [&](float m, float l) { return l == 0.f ? -INFINITY : (m * scale + ptx::log2(l)) * kLn2; });
+        return zip(m, l, [&](float m, float l) { return l == 0.f ? -INFINITY : score.lse(m, ptx::log2(l)); });
     }
 };
 template <int kM, int kN>

@@ -35,7 +35,7 @@ TEST_F(Gpu, IsThereAndSaysWhatItIs) {
     int32_t count = 0;
     const char* why = nullptr;
     ASSERT_TRUE(succeeded(attn_device_count(ATTN_DEVICE_CUDA, &count, &why)));
-    EXPECT_EQ(count, 2);
+    EXPECT_EQ(count, 3);
     const Context hopper = gpu::context(kHopper), ampere = gpu::context(kAmpere);
     EXPECT_STREQ(described(hopper).instruction_set, "sm_90");
     EXPECT_STREQ(described(ampere).instruction_set, "sm_80");
@@ -56,7 +56,7 @@ TEST_F(Gpu, NoSuchDevice) {
     attn_context_options options{};
     options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA, options.device = 7;
     attn_context none = nullptr;
-    EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_NO_DEVICE, {"device is 7", "0..1"}));
+    EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_NO_DEVICE, {"device is 7", "0..2"}));
     options.device = 0, options.workers = -3;
     EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_INVALID_ARGUMENT, {"options.workers is -3"}));
     options.workers = 3; // the CPU's; a GPU has none
@@ -182,6 +182,25 @@ TEST_F(Gpu, RefusesWithReasons) {
     EXPECT_EQ(reasons(p, ATTN_BACKEND_FLASH), "");
     p.batch = 70000;
     EXPECT_NE(reasons(p, ATTN_BACKEND_MEMORY_EFFICIENT).find("8: the batch is 70000; at most 65535 is taken"), std::string::npos);
+}
+
+TEST_F(Gpu, AnOlderOneIsRefusedByFlashAndRunsTheRest) {
+    const Context turing = gpu::context(kTuring);
+    cases::Sample sample(plain());
+    const auto found = refusals(turing, sample.described(), ATTN_BACKEND_FLASH);
+    ASSERT_EQ(found.size(), 1u);
+    EXPECT_EQ(found[0].reason, ATTN_REFUSAL_ARCHITECTURE);
+    EXPECT_EQ(found[0].met, 75);
+    EXPECT_EQ(found[0].limit, 80);
+    EXPECT_NE(std::string(found[0].text).find("the GPU is sm_75; sm_80 or newer is taken"), std::string::npos) << found[0].text;
+    for (const int32_t backend : {ATTN_BACKEND_MEMORY_EFFICIENT, ATTN_BACKEND_NAIVE}) {
+        const Plan p = plan(turing, sample.described(), backend);
+        DeviceSample there(turing, kTuring, sample, false);
+        there.clear();
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        there.fetch();
+        EXPECT_TRUE(agrees(sample)) << info(p).kernel;
+    }
 }
 
 TEST_F(Gpu, SaysWhyNotHoppersOwnKernel) {

@@ -1,5 +1,5 @@
 // fake_cuda.cpp — a libcuda without a GPU: the driver's calls that the library uses, their rules, and kernels that run in the emulator. Devices are as
-// FAKE_CUDA_ARCHS says ("90,80": the default), each with FAKE_CUDA_MB of memory (256). Streams are threads; kernels run one at a time.
+// FAKE_CUDA_ARCHS says ("90,80,75": the default), each with FAKE_CUDA_MB of memory (256). Streams are threads; kernels run one at a time.
 #include "fake_cuda.hpp"
 
 #include <condition_variable>
@@ -68,7 +68,7 @@ std::vector<DeviceState>& devices() {
     static std::vector<DeviceState> all = [] {
         std::vector<DeviceState> d;
         const char* given = std::getenv("FAKE_CUDA_ARCHS");
-        for (const char* at = given ? given : "90,80"; *at;) {
+        for (const char* at = given ? given : "90,80,75"; *at;) {
             char* end;
             d.push_back({int(std::strtol(at, &end, 10))});
             at = *end ? end + 1 : end;
@@ -678,7 +678,7 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
 }
 int cuFuncSetAttribute(void* function, int attribute, int value) {
     IN_CONTEXT(cuFuncSetAttribute);
-    const int arch = devices()[size_t(here()->device)].arch, most = (arch == 90 ? 227 : arch == 80 ? 163 : 99) * 1024;
+    const int arch = devices()[size_t(here()->device)].arch, most = (arch == 90 ? 227 : arch == 80 ? 163 : arch == 75 ? 64 : 99) * 1024;
     if (attribute != 8 || value > most) return kInvalidValue;
     return static_cast<FunctionState*>(function)->shared = value, kOk;
 }

@@ -25,7 +25,7 @@ inline std::string faults() {
     return FAKE(fake_cuda_faults)(&first) ? first : "";
 }
 
-constexpr int kHopper = 0, kAmpere = 1; // FAKE_CUDA_ARCHS is "90,80"
+constexpr int kHopper = 0, kAmpere = 1, kTuring = 2; // FAKE_CUDA_ARCHS is "90,80,75"
 inline Context context(int device = kAmpere, void* native = nullptr) {
     attn_context_options options{};
     options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA, options.device = device, options.native_context = native;

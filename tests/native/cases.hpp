@@ -34,6 +34,7 @@ enum class Bias {
     normal,
     hiding,   // -inf at places
     all_rows, // -inf in whole rows
+    lowest,   // the smallest finite number everywhere
 };
 enum Broadcast : uint32_t { kBatch = 8, kHead = 4, kQuery = 2, kKey = 1, kFull = 15 }; // the dimensions a dense tensor has in full
 
@@ -198,6 +199,7 @@ inline std::vector<Case> named() {
     add("bias shared by batch and head", [](Case& c) { c.B = 2, c.Sq = 100, c.Sk = 150, c.bias = Bias::normal, c.bias_dims = kQuery | kKey; });
     add("bias of one row", [](Case& c) { c.B = 2, c.Sq = 100, c.Sk = 150, c.bias = Bias::normal, c.bias_dims = kBatch | kHead | kKey; });
     add("bias of one column", [](Case& c) { c.Sq = 100, c.Sk = 150, c.bias = Bias::normal, c.bias_dims = kQuery; });
+    add("bias of the smallest finite number", [](Case& c) { c.Sq = 70, c.Sk = 100, c.bias = Bias::lowest; });
     add("bias hides", [](Case& c) { c.Sq = 100, c.Sk = 150, c.bias = Bias::hiding; });
     add("bias hides whole rows", [](Case& c) { c.Sq = 100, c.Sk = 150, c.bias = Bias::all_rows, c.keep = Keep::half; });
     add("ALiBi", [](Case& c) { c.Hq = c.Hkv = 4, c.Sq = 100, c.Sk = 150, c.alibi = true; });

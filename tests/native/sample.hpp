@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -234,7 +235,7 @@ private:
         bias = Tensor(c.bias_own_type ? c.type : Type::f32, n, contiguous(n));
         bias.each([&](int64_t b, int64_t h, int64_t i, int64_t j) {
             const bool hides = (c.bias == Bias::hiding && random_.chance(0.3)) || (c.bias == Bias::all_rows && i % 3 == 1);
-            bias.set(b, h, i, j, hides ? -kInfinity : random_.normal());
+            bias.set(b, h, i, j, hides ? -kInfinity : c.bias == Bias::lowest ? double(std::numeric_limits<float>::lowest()) : random_.normal());
         });
         problem.bias.shape = n;
     }
