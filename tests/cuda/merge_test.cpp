@@ -1,7 +1,7 @@
 // merge_test.cpp — attn_merge on a CUDA device: the CPU's results within the error rule, and two halves of a problem's keys as the whole.
 #include <cmath>
 
-#include "gpu.hpp"
+#include "fixture.hpp"
 
 namespace {
 
@@ -39,15 +39,7 @@ attn_status merge(attn_context context, const Side& a, const Side& b, const Side
     return attn_merge(context, &a.there.array, &a.lse_there.array, &b.there.array, &b.lse_there.array, &out.there.array, &out.lse_there.array);
 }
 
-class GpuMerge : public ::testing::Test {
-protected:
-    void SetUp() override { before = FAKE(fake_cuda_bytes)(); }
-    void TearDown() override {
-        EXPECT_EQ(faults(), "");
-        EXPECT_EQ(FAKE(fake_cuda_bytes)(), before) << "memory of the device is left";
-    }
-    uint64_t before = 0;
-};
+class GpuMerge : public Gpu {};
 
 TEST_F(GpuMerge, IsTheCpusWithinTheErrorRule) {
     const Context context = gpu::context(), cpu = handles::context();

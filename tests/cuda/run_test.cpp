@@ -1,0 +1,260 @@
+// run_test.cpp — plans and runs on a CUDA device: what is refused, what is chosen, prepared masks, errors.
+#include "fixture.hpp"
+
+namespace {
+
+using namespace gpu;
+using cases::Case;
+
+TEST_F(Gpu, RefusesWithReasons) {
+    const Context context = gpu::context();
+    const auto reasons = [&](const attn_problem& p, int32_t backend) {
+        std::string text;
+        for (const attn_refusal& r : refusals(context, p, backend)) text += std::to_string(r.reason) + ": " + r.text + "\n";
+        return text;
+    };
+    cases::Sample sample(plain(cases::Type::f32));
+    attn_problem p = sample.described();
+    EXPECT_NE(reasons(p, ATTN_BACKEND_FLASH).find("1: the dtype is float32 (1); float16 or bfloat16 (2 or 3) is taken"), std::string::npos);
+    p.dtype = ATTN_FLOAT64;
+    EXPECT_NE(reasons(p, ATTN_BACKEND_NAIVE).find("float64"), std::string::npos);
+    p.dtype = ATTN_FLOAT16, p.head_dim = 300;
+    EXPECT_NE(reasons(p, ATTN_BACKEND_FLASH).find("4: the head dimension is 300; at most 256 is taken"), std::string::npos);
+    p = sample.described(), p.dtype = ATTN_BFLOAT16, p.k_strides[2] = 65;
+    EXPECT_NE(reasons(p, ATTN_BACKEND_FLASH).find("7: the row stride of k is 65; a multiple of 8 is taken"), std::string::npos);
+    p.k_strides[2] = 64, p.flags |= ATTN_WANT_PROBABILITIES;
+    EXPECT_NE(reasons(p, ATTN_BACKEND_FLASH).find("2: "), std::string::npos);
+    p.flags &= ~uint32_t(ATTN_WANT_PROBABILITIES);
+    EXPECT_EQ(reasons(p, ATTN_BACKEND_FLASH), "");
+    p.batch = 70000;
+    EXPECT_NE(reasons(p, ATTN_BACKEND_MEMORY_EFFICIENT).find("8: the batch is 70000; at most 65535 is taken"), std::string::npos);
+}
+
+TEST_F(Gpu, AnOlderOneIsRefusedByFlashAndRunsTheRest) {
+    const Context turing = gpu::context(kTuring);
+    cases::Sample sample(plain());
+    const auto found = refusals(turing, sample.described(), ATTN_BACKEND_FLASH);
+    ASSERT_EQ(found.size(), 1u);
+    EXPECT_EQ(found[0].reason, ATTN_REFUSAL_ARCHITECTURE);
+    EXPECT_EQ(found[0].met, 75);
+    EXPECT_EQ(found[0].limit, 80);
+    EXPECT_NE(std::string(found[0].text).find("the GPU is sm_75; sm_80 or newer is taken"), std::string::npos) << found[0].text;
+    for (const int32_t backend : {ATTN_BACKEND_MEMORY_EFFICIENT, ATTN_BACKEND_NAIVE}) {
+        const Plan p = plan(turing, sample.described(), backend);
+        DeviceSample there(turing, kTuring, sample, false);
+        there.clear();
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        there.fetch();
+        EXPECT_TRUE(agrees(sample)) << info(p).kernel;
+    }
+}
+
+TEST_F(Gpu, SaysWhyNotHoppersOwnKernel) {
+    const Context hopper = gpu::context(kHopper);
+    Case c = plain();
+    EXPECT_STREQ(info(plan(hopper, cases::Sample(c).described(), ATTN_BACKEND_FLASH)).kernel, "cuda.flash_sm90.d64.fp16.rule");
+    EXPECT_STREQ(info(plan(hopper, cases::Sample(c).described(), ATTN_BACKEND_FLASH)).reason, "");
+    c.bias = cases::Bias::normal;
+    const attn_plan_info i = info(plan(hopper, cases::Sample(c).described(), ATTN_BACKEND_FLASH));
+    EXPECT_STREQ(i.kernel, "cuda.flash_sm80.d64.fp16.rule.termed");
+    EXPECT_NE(std::string(i.reason).find("flash_sm90 takes a positive scale and no softcap, bias or ALiBi"), std::string::npos);
+}
+
+TEST_F(Gpu, FewQueriesAreSplitAndMergedToTheSameBits) {
+    Case c = plain();
+    c.Sq = 1, c.Sk = 2500, c.Hq = 4, c.Hkv = 2, c.key_lengths = {2311};
+    cases::Sample sample(c);
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    EXPECT_EQ(info(p).key_chunk, 1024);
+    DeviceSample there(context, kAmpere, sample, true);
+    there.clear();
+    ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+    there.fetch();
+    EXPECT_TRUE(agrees(sample));
+}
+
+TEST_F(Gpu, ProbabilitiesOfNaive) {
+    Case c = plain(cases::Type::f32);
+    c.causal = true, c.B = 1, c.Hq = c.Hkv = 1;
+    cases::Sample sample(c);
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(ATTN_WANT_LSE | ATTN_WANT_PROBABILITIES), ATTN_BACKEND_NAIVE);
+    DeviceSample there(context, kAmpere, sample, false);
+    const std::vector<float> none(size_t(c.Sq * c.Sk));
+    const OnDevice P = upload(context, kAmpere, vector_of(none, {1, 1, c.Sq, c.Sk}), none.data(), none.size() * 4);
+    there.args.probabilities = &P.array;
+    ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+    std::vector<float> met(none.size());
+    ASSERT_TRUE(succeeded(attn_tensor_download(P.owner, met.data(), met.size() * 4)));
+    for (int64_t i = 0; i < c.Sq; ++i) {
+        double sum = 0;
+        for (int64_t j = 0; j < c.Sk; ++j) {
+            sum += met[size_t(i * c.Sk + j)];
+            if (j > i) { ASSERT_EQ(met[size_t(i * c.Sk + j)], 0); }
+        }
+        ASSERT_NEAR(sum, 1, 1e-5);
+    }
+}
+
+TEST_F(Gpu, BringsItsOwnWorkspace) {
+    Case c = plain();
+    c.keep = cases::Keep::half;
+    cases::Sample sample(c);
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    DeviceSample there(context, kAmpere, sample, true);
+    there.clear();
+    const attn_array whole = bytes(int64_t(info(p).workspace_bytes), kAmpere);
+    TensorHandle memory;
+    ASSERT_TRUE(succeeded(attn_tensor_create(context, &whole, memory.out())));
+    attn_array known{};
+    known.size = sizeof known;
+    ASSERT_TRUE(succeeded(attn_tensor_describe(memory, &known)));
+    there.args.workspace = known.data, there.args.workspace_bytes = info(p).workspace_bytes;
+    ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+    there.fetch();
+    EXPECT_TRUE(agrees(sample));
+    there.args.workspace_bytes -= 1;
+    EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_INVALID_ARGUMENT, {"args.workspace_bytes"}));
+    there.args.workspace_bytes += 1, there.args.workspace = sample.Q.bytes.data();
+    EXPECT_FALSE(succeeded(attn_run(p, &there.args)));
+}
+
+// ---- prepared masks ----------------------------------------------------------------------
+
+TEST_F(Gpu, APreparedMaskIsPackedOnceForAShapeAndServesMany) {
+    Case c = plain();
+    c.B = 2, c.keep = cases::Keep::blocks, c.key_lengths = {90, 33}, c.keep_dims = cases::kQuery | cases::kKey;
+    cases::Sample sample(c);
+    const Context context = gpu::context();
+    DeviceSample there(context, kAmpere, sample, false);
+    MaskHandle mask;
+    ASSERT_TRUE(succeeded(attn_mask_prepare(context, there.mask(), mask.out())));
+    attn_mask_info known{};
+    known.size = sizeof known;
+    ASSERT_TRUE(succeeded(attn_mask_describe(mask, &known)));
+    EXPECT_EQ(known.full + known.partial + known.empty, 4);
+    const uint64_t bytes_before = known.bytes;
+    there.args.mask = nullptr, there.args.prepared = mask;
+    attn_run_report report{};
+    report.size = sizeof report;
+    there.args.report = &report;
+    for (const int32_t backend : {ATTN_BACKEND_FLASH, ATTN_BACKEND_MEMORY_EFFICIENT, ATTN_BACKEND_NAIVE})
+        for (int turn = 0; turn < 2; ++turn) {
+            SCOPED_TRACE(name_of(backend));
+            const Plan p = plan(context, sample.described(), backend);
+            there.clear();
+            ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+            there.fetch();
+            EXPECT_TRUE(agrees(sample));
+            EXPECT_EQ(report.mask_passes, backend != ATTN_BACKEND_NAIVE && turn == 0);
+        }
+    ASSERT_TRUE(succeeded(attn_mask_describe(mask, &known)));
+    EXPECT_GT(known.bytes, bytes_before) << "its tiles are its own";
+    // Lengths that came from the host are checked against the problem.
+    attn_problem shorter = sample.described();
+    shorter.keys = 80;
+    shorter.keep_shape[3] = 80;
+    const Plan other = plan(context, shorter, ATTN_BACKEND_FLASH);
+    EXPECT_TRUE(failed(attn_run(other, &there.args), ATTN_INVALID_ARGUMENT, {}));
+}
+
+TEST_F(Gpu, APreparedMaskUnderAnotherOffset) {
+    Case c = plain();
+    c.causal = true, c.keep = cases::Keep::half, c.offset_kind = cases::Offset::value, c.offset = 20;
+    const Context context = gpu::context();
+    cases::Sample sample(c);
+    DeviceSample there(context, kAmpere, sample, true);
+    MaskHandle mask;
+    ASSERT_TRUE(succeeded(attn_mask_prepare(context, there.mask(), mask.out())));
+    there.args.mask = nullptr, there.args.prepared = mask;
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    for (const int64_t offset : {20, 5, 20}) {
+        sample.problem.offset = offset, there.args.offset = offset;
+        there.clear();
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        there.fetch();
+        EXPECT_TRUE(agrees(sample)) << offset;
+    }
+}
+
+// ---- errors ------------------------------------------------------------------------------
+
+TEST_F(Gpu, OutOfMemorySaysHowMuchWasAskedAndHowMuchWasFree) {
+    const Context context = gpu::context();
+    const attn_array whole = bytes(300 << 20, kAmpere);
+    attn_tensor none = nullptr;
+    EXPECT_TRUE(failed(attn_tensor_create(context, &whole, &none), ATTN_OUT_OF_MEMORY,
+                       {"314572800 bytes were asked for, for a tensor", "of 268435456 are free on cuda:1", "CUDA_ERROR_OUT_OF_MEMORY (2)"}));
+    const attn_array small = bytes(1 << 20, kAmpere); // what the pool holds in pieces was given back first
+    TensorHandle tensor;
+    FAKE(fake_cuda_fail)("cuMemAllocFromPoolAsync", 2, 0);
+    const int64_t trims = FAKE(fake_cuda_calls)("cuMemPoolTrimTo");
+    EXPECT_TRUE(succeeded(attn_tensor_create(context, &small, tensor.out())));
+    EXPECT_EQ(FAKE(fake_cuda_calls)("cuMemPoolTrimTo"), trims + 1);
+}
+
+TEST_F(Gpu, ErrorsHaveCudasNameAndWhatWasBeingDone) {
+    const Context context = gpu::context();
+    cases::Sample sample(plain());
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    DeviceSample there(context, kAmpere, sample, false);
+    FAKE(fake_cuda_fail)("cuLaunchKernel", 1, 0);
+    EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_INVALID_VALUE (1) while launching flash_sm80.d64.fp16.rule.scaled"}));
+    ASSERT_TRUE(succeeded(attn_run(p, &there.args))); // that was not the end of anything
+    there.fetch();
+    EXPECT_TRUE(agrees(sample));
+}
+
+TEST_F(Gpu, ADeadContextSaysSoAndAnotherCanBeMade) {
+    cases::Sample sample(plain());
+    {
+        const Context context = gpu::context(), beside = gpu::context(kHopper);
+        const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+        Stream stream;
+        ASSERT_TRUE(succeeded(attn_stream_create(context, stream.out())));
+        DeviceSample there(context, kAmpere, sample, false);
+        there.args.stream = stream;
+        Told told;
+        FAKE(fake_cuda_fail)("kernel", 700, 0);
+        FAKE(fake_cuda_hold)(1);
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        FAKE(fake_cuda_hold)(0);
+        // Which of its calls is the first to hear of it is a matter of moments.
+        EXPECT_TRUE(failed(attn_stream_synchronize(stream), ATTN_DEVICE_ERROR, {"CUDA_ERROR_ILLEGAL_ADDRESS (700) while "}));
+        there.args.stream = nullptr;
+        for (int turn = 0; turn < 2; ++turn)
+            EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_ILLEGAL_ADDRESS (700)", "cuda:1 is dead", "make another context"}));
+        attn_context_info i{};
+        i.size = sizeof i;
+        EXPECT_TRUE(failed(attn_context_describe(context, &i), ATTN_DEVICE_ERROR, {"is dead"}));
+        ASSERT_TRUE(succeeded(attn_stream_on_complete(stream, Told::tell, &told)));
+        told.wait();
+        EXPECT_TRUE(succeeded(attn_context_describe(beside, &i))) << "another device's lives on";
+        // While everything of the dead one is still there.
+        const Context anew = gpu::context();
+        ASSERT_TRUE(anew);
+        const Plan again = plan(anew, sample.described(), ATTN_BACKEND_FLASH);
+        DeviceSample fresh(anew, kAmpere, sample, false);
+        ASSERT_TRUE(succeeded(attn_run(again, &fresh.args)));
+        fresh.fetch();
+        EXPECT_TRUE(agrees(sample));
+    }
+    const Context context = gpu::context();
+    described(context);
+}
+
+TEST_F(Gpu, CancelledBeforeItBegins) {
+    const Context context = gpu::context();
+    cases::Sample sample(plain());
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    DeviceSample there(context, kAmpere, sample, false);
+    const int32_t cancel = 1;
+    there.args.cancel = &cancel;
+    const int64_t launches = FAKE(fake_cuda_calls)("cuLaunchKernel");
+    EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_CANCELLED, {"cancel"}));
+    EXPECT_EQ(FAKE(fake_cuda_calls)("cuLaunchKernel"), launches);
+}
+
+} // namespace
