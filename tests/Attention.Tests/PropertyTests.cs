@@ -26,6 +26,10 @@ internal sealed class PropertyTests(AttentionBackend backend, string device) : B
 
     private static bool SameBits(Result one, Result other) => Library.Same(one.O, other.O) && Library.Same(one.LSE!, other.LSE!);
 
+    /// <summary>The same answer by structure and by a dense mask: the same bits on the CPU. A GPU has a kernel for each and visits tiles in another order: both are right.</summary>
+    private bool Alike(Problem p, Result structure, Result dense) =>
+        Context.Device.Type == AttentionDeviceType.Cpu ? SameBits(structure, dense) : new[] { structure, dense }.All(result => new Judge(p).Fault(result) is null);
+
     private static double[] Heads(double[] data, int b, int h, int size, Func<int, int, double[], double[]> make) =>
         [.. Enumerable.Range(0, b * h).SelectMany(at => make(at / h, at % h, data[(at * size)..((at + 1) * size)]))];
 
@@ -76,13 +80,13 @@ internal sealed class PropertyTests(AttentionBackend backend, string device) : B
         }));
     });
 
-    /// <summary>The same who-sees-whom by structure and as a dense mask: the same bits.</summary>
+    /// <summary>The same who-sees-whom by structure and as a dense mask.</summary>
     [Test]
     public void Causal_equals_its_dense_mask([Values] bool prepared) => Sample((sizes, random) =>
     {
         Problem p = sizes.Draw() with { Causal = true, OffsetKind = OffsetKind.Value, Offset = random.Next(-sizes.Sk, sizes.Sk + 1) };
         bool[] keep = [.. Enumerable.Range(0, p.Sq * p.Sk).Select(at => p.Sees(0, 0, at / p.Sk, at % p.Sk))];
-        return SameBits(Run(p), Run(p with { Causal = false, OffsetKind = OffsetKind.TopLeft, Offset = 0, Keep = new(keep, [1, 1, p.Sq, p.Sk]) }, new(Prepared: prepared)));
+        return Alike(p, Run(p), Run(p with { Causal = false, OffsetKind = OffsetKind.TopLeft, Offset = 0, Keep = new(keep, [1, 1, p.Sq, p.Sk]) }, new(Prepared: prepared)));
     });
 
     /// <summary>Any mask is the same function of who sees whom, however it is said.</summary>
@@ -113,7 +117,7 @@ internal sealed class PropertyTests(AttentionBackend backend, string device) : B
             KeyDocuments = null,
             Keep = new(keep, [p.B, 1, p.Sq, p.Sk]),
         };
-        return SameBits(Run(p), Run(dense));
+        return Alike(p, Run(p), Run(dense));
     });
 
     /// <summary>Grouped heads are heads repeated.</summary>
@@ -162,7 +166,7 @@ internal sealed class PropertyTests(AttentionBackend backend, string device) : B
         int[] shape = RandomProblems.Broadcast(random, p);
         bool[] keep = new bool[shape[0] * shape[1] * shape[2] * shape[3]];
         keep.AsSpan().Fill(true);
-        return SameBits(Run(p), Run(p with { Keep = new(keep, shape) })) && SameBits(Run(p), Run(p with { KeyLengths = [.. Enumerable.Repeat(p.Sk, p.B)] }));
+        return Alike(p, Run(p), Run(p with { Keep = new(keep, shape) })) && SameBits(Run(p), Run(p with { KeyLengths = [.. Enumerable.Repeat(p.Sk, p.B)] }));
     });
 
     /// <summary>Keys split anywhere and merged by (O, LSE) are the whole, within the error rule.</summary>
