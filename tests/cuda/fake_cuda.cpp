@@ -1,42 +1,24 @@
 // fake_cuda.cpp — a libcuda without a GPU: the driver's calls that the library uses, their rules, and kernels that run in the emulator. Devices are as
 // FAKE_CUDA_ARCHS says ("90,80,75": the default), each with FAKE_CUDA_MB of memory (256). Streams are threads; kernels run one at a time.
+// Here: devices, contexts, memory, streams and events. fake_modules.cpp: kernels.
 #include "fake_cuda.hpp"
 
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <memory>
-#include <mutex>
+#include <map>
 #include <set>
 #include <thread>
 
-#include "../../native/kernels/rows.hpp"
-#include "launchers.hpp"
+#include "../emulator/emulator.hpp"
+#include "fake_driver.hpp"
 
-namespace {
+namespace fake {
 
-enum : int {
-    kOk = 0,
-    kInvalidValue = 1,
-    kOutOfMemory = 2,
-    kNotInitialized = 3,
-    kInvalidDevice = 101,
-    kInvalidImage = 200,
-    kInvalidContext = 201,
-    kNoBinary = 209,
-    kInvalidHandle = 400,
-    kNotFound = 500,
-    kNotReady = 600,
-    kIllegalAddress = 700,
-    kContextDestroyed = 709,
-    kCaptureUnsupported = 900,
-};
 constexpr size_t kGuard = 256;
 
-std::recursive_mutex state; // of everything here but the emulator
-std::mutex emulator;        // it runs one kernel at a time
+std::recursive_mutex state;
+std::mutex emulator;
 int64_t faults = 0;
 std::string first_fault;
 std::map<std::string, int64_t> calls;
@@ -60,10 +42,6 @@ int planned_failure(const char* name) {
     return status;
 }
 
-struct DeviceState {
-    int arch;
-    size_t used = 0;
-};
 std::vector<DeviceState>& devices() {
     static std::vector<DeviceState> all = [] {
         std::vector<DeviceState> d;
@@ -82,18 +60,11 @@ size_t memory_of_a_device() {
     return size_t(mb ? std::atoi(mb) : 256) << 20;
 }
 
-struct ContextState {
-    int device;
-    int retained = 0; // the primary one's count
-    bool alive = true;
-    int dead = 0; // the sticky error
-};
 std::vector<std::unique_ptr<ContextState>> contexts;
 std::map<int, ContextState*> primary;
 thread_local std::vector<ContextState*> current;
 ContextState* here() { return current.empty() ? nullptr : current.back(); }
 
-// Whether the calling thread has a context that works: what most calls begin with.
 int usable() {
     ContextState* c = here();
     if (!c) return kInvalidContext;
@@ -178,46 +149,24 @@ void fill(unsigned long long to, unsigned char value, size_t bytes) {
 // ---- streams -----------------------------------------------------------------------------
 bool held = false;
 std::condition_variable_any held_changed;
-struct StreamState {
-    ContextState* context;
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::deque<std::function<void()>> waiting;
-    uint64_t put = 0, done = 0;
-    bool closed = false, capturing = false;
-    std::vector<std::function<void()>> captured;
-
-    void serve() {
-        for (;;) {
-            std::unique_lock lock(mutex);
-            changed.wait(lock, [&] { return closed || !waiting.empty(); });
-            if (waiting.empty()) return;
-            const auto work = std::move(waiting.front());
-            waiting.pop_front();
-            lock.unlock();
-            {
-                std::unique_lock gate(state);
-                held_changed.wait(gate, [] { return !held; });
-            }
-            if (context->alive && !context->dead) work();
-            lock.lock();
-            ++done;
-            changed.notify_all();
+void StreamState::serve() {
+    for (;;) {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return closed || !waiting.empty(); });
+        if (waiting.empty()) return;
+        const auto work = std::move(waiting.front());
+        waiting.pop_front();
+        lock.unlock();
+        {
+            std::unique_lock gate(state);
+            held_changed.wait(gate, [] { return !held; });
         }
-    }
-    void enqueue(std::function<void()> work) {
-        if (capturing) return captured.push_back(std::move(work));
-        const std::lock_guard lock(mutex);
-        waiting.push_back(std::move(work));
-        ++put;
+        if (context->alive && !context->dead) work();
+        lock.lock();
+        ++done;
         changed.notify_all();
     }
-    void wait_for(uint64_t ticket) {
-        std::unique_lock lock(mutex);
-        changed.wait(lock, [&] { return done >= ticket; });
-    }
-};
-using StreamHandle = std::shared_ptr<StreamState>;
+}
 std::map<void*, StreamHandle> streams;
 std::map<ContextState*, StreamHandle> legacy;
 thread_local std::map<ContextState*, StreamHandle> of_thread;
@@ -253,48 +202,6 @@ std::function<void()> guarded(F f) {
     };
 }
 
-// ---- modules -----------------------------------------------------------------------------
-struct FunctionState {
-    const kernels::Row* row; // null: a real cubin's, which cannot run here
-    int shared = 48 * 1024;
-};
-struct ModuleState {
-    ContextState* context;
-    std::string lowered, expression;
-    FunctionState function{};
-};
-std::set<ModuleState*> modules;
-
-const std::vector<kernels::Row>& rows() {
-    static const std::vector<kernels::Row> all = kernels::rows();
-    return all;
-}
-const Launchers& launchers() {
-    static const Launchers all = [] {
-        Launchers l;
-        add_flash_fp16(l), add_flash_bf16(l), add_hopper_fp16(l), add_hopper_bf16(l), add_plain(l);
-        return l;
-    }();
-    return all;
-}
-
-void run_kernel(ContextState* context, const std::string& name, const std::function<void()>& kernel) {
-    if (const int status = planned_failure("kernel")) {
-        context->dead = status;
-        return;
-    }
-    std::string wrong;
-    {
-        const std::lock_guard own(emulator);
-        emu::reset();
-        kernel();
-        if (emu::report.violations) wrong = emu::report.first;
-    }
-    if (wrong.empty()) return;
-    fault(name + ": " + wrong);
-    context->dead = kIllegalAddress;
-}
-
 const char* name_of(int status) {
     switch (status) {
         case kInvalidValue: return "CUDA_ERROR_INVALID_VALUE";
@@ -326,20 +233,9 @@ void end(ContextState* c) {
     }
 }
 
-} // namespace
+} // namespace fake
 
-#define ENTRY(name)                                                   \
-    do {                                                              \
-        if (const int status = planned_failure(#name)) return status; \
-    } while (0)
-#define IN_CONTEXT(name)                                \
-    ENTRY(name);                                        \
-    do {                                                \
-        if (const int status = usable()) return status; \
-    } while (0)
-#define STREAM(handle)                   \
-    const StreamHandle s = find(handle); \
-    if (!s) return kInvalidHandle
+using namespace fake;
 
 extern "C" {
 
@@ -634,85 +530,5 @@ int cuEventQuery(void* event) {
     if (!e.stream) return kOk;
     const std::lock_guard lock(e.stream->mutex);
     return e.stream->done >= e.ticket ? kOk : kNotReady;
-}
-
-// The fake NVRTC's image: "fake cubin sm_90a", or "fake ptx compute_90"; the lowered name; the kernel's expression.
-int cuModuleLoadData(void** module, const void* image) {
-    IN_CONTEXT(cuModuleLoadData);
-    const char* text = static_cast<const char*>(image);
-    auto m = std::make_unique<ModuleState>();
-    m->context = here();
-    const int arch = devices()[size_t(here()->device)].arch;
-    if (!std::strncmp(text,
-                      "\x7f"
-                      "ELF",
-                      4)) {
-        m->function.row = nullptr;
-    } else if (!std::strncmp(text, "fake ", 5)) {
-        const std::string all = text;
-        const size_t line = all.find('\n'), second = all.find('\n', line + 1);
-        const std::string target = all.substr(0, line);
-        const int made_for = std::atoi(target.c_str() + target.find('_') + 1);
-        if (target.find("cubin") != std::string::npos ? made_for / 10 != arch / 10 || made_for > arch : made_for > arch) return kNoBinary;
-        m->lowered = all.substr(line + 1, second - line - 1), m->expression = all.substr(second + 1);
-        for (const kernels::Row& row : rows())
-            if (row.expression == m->expression) m->function.row = &row;
-        if (!m->function.row) return kInvalidImage;
-    } else {
-        return kInvalidImage;
-    }
-    const std::lock_guard lock(state);
-    *module = *modules.insert(m.release()).first;
-    return kOk;
-}
-int cuModuleUnload(void* module) {
-    const std::lock_guard lock(state);
-    if (!modules.erase(static_cast<ModuleState*>(module))) return fault("a module unloaded that is none"), kInvalidHandle;
-    return delete static_cast<ModuleState*>(module), kOk;
-}
-int cuModuleGetFunction(void** function, void* module, const char* name) {
-    IN_CONTEXT(cuModuleGetFunction);
-    auto* m = static_cast<ModuleState*>(module);
-    if (m->function.row && m->lowered != name) return kNotFound;
-    return *function = &m->function, kOk;
-}
-int cuFuncSetAttribute(void* function, int attribute, int value) {
-    IN_CONTEXT(cuFuncSetAttribute);
-    const int arch = devices()[size_t(here()->device)].arch, most = (arch == 90 ? 227 : arch == 80 ? 163 : arch == 75 ? 64 : 99) * 1024;
-    if (attribute != 8 || value > most) return kInvalidValue;
-    return static_cast<FunctionState*>(function)->shared = value, kOk;
-}
-int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* stream, void** arguments,
-                   void**) {
-    IN_CONTEXT(cuLaunchKernel);
-    STREAM(stream);
-    const FunctionState& f = *static_cast<FunctionState*>(function);
-    if (!f.row) return 98; // a real cubin does not run here
-    if (!x || !y || !z || y > 65535 || z > 65535 || bx != unsigned(f.row->threads) || by != 1 || bz != 1 || int(shared) > f.shared || int(shared) < f.row->smem)
-        return fault("a launch of " + f.row->name + " with sizes that are not allowed"), kInvalidValue;
-    const auto kernel = launchers().at(f.row->name)({{x, y, z}, {bx, by, bz}, shared}, arguments);
-    s->enqueue([context = here(), name = f.row->name, kernel] { run_kernel(context, name, kernel); });
-    return kOk;
-}
-int cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* base, const uint64_t* sizes, const uint64_t* strides, const uint32_t* box,
-                           const uint32_t* steps, int interleave, int swizzle, int, int) {
-    ENTRY(cuTensorMapEncodeTiled);
-    bool legal = (type == 6 || type == 9) && rank == 4 && reinterpret_cast<uintptr_t>(base) % 16 == 0 && box[0] == 64 && box[1] <= 256 && box[2] == 1 &&
-                 box[3] == 1 && interleave == 0 && swizzle == 3;
-    for (int d = 0; d < 4; ++d) legal = legal && sizes[d] >= 1 && sizes[d] <= uint64_t(1) << 32 && steps[d] == 1;
-    for (int d = 0; d < 3; ++d) legal = legal && strides[d] % 16 == 0 && strides[d] < uint64_t(1) << 40 && strides[d] > 0;
-    if (!legal) return kInvalidValue;
-    const ptx::TensorMap m{base,
-                           int64_t(sizes[0]),
-                           int64_t(sizes[1]),
-                           int64_t(sizes[2]),
-                           int64_t(sizes[3]),
-                           int64_t(strides[0] / 2),
-                           int64_t(strides[1] / 2),
-                           int64_t(strides[2] / 2),
-                           int(box[1])};
-    static_assert(sizeof m <= 128 && std::is_trivially_copyable_v<ptx::TensorMap>);
-    std::memcpy(map, &m, sizeof m);
-    return kOk;
 }
 }

@@ -1,0 +1,88 @@
+// fake_driver.hpp — what the parts of the fake driver share: its bookkeeping of devices, contexts and streams, and how a call begins.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace fake {
+
+enum : int {
+    kOk = 0,
+    kInvalidValue = 1,
+    kOutOfMemory = 2,
+    kNotInitialized = 3,
+    kInvalidDevice = 101,
+    kInvalidImage = 200,
+    kInvalidContext = 201,
+    kNoBinary = 209,
+    kInvalidHandle = 400,
+    kNotFound = 500,
+    kNotReady = 600,
+    kIllegalAddress = 700,
+    kContextDestroyed = 709,
+    kCaptureUnsupported = 900,
+};
+
+extern std::recursive_mutex state;     // of everything but the emulator
+extern std::mutex emulator;            // it runs one kernel at a time, and knows what is allocated
+void fault(const std::string& what);   // a violation: it is told and counted
+int planned_failure(const char* name); // what a test wants this call to answer; the call is counted
+
+struct DeviceState {
+    int arch;
+    size_t used = 0;
+};
+std::vector<DeviceState>& devices();
+
+struct ContextState {
+    int device;
+    int retained = 0; // the primary one's count
+    bool alive = true;
+    int dead = 0; // the sticky error
+};
+ContextState* here(); // the calling thread's current one, or null
+int usable();         // whether it is one that works: what most calls begin with
+
+struct StreamState {
+    ContextState* context;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<std::function<void()>> waiting;
+    uint64_t put = 0, done = 0;
+    bool closed = false, capturing = false;
+    std::vector<std::function<void()>> captured;
+
+    void serve(); // until it is closed and nothing waits
+    void enqueue(std::function<void()> work) {
+        if (capturing) return captured.push_back(std::move(work));
+        const std::lock_guard lock(mutex);
+        waiting.push_back(std::move(work));
+        ++put;
+        changed.notify_all();
+    }
+    void wait_for(uint64_t ticket) {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return done >= ticket; });
+    }
+};
+using StreamHandle = std::shared_ptr<StreamState>;
+StreamHandle find(void* stream); // null: there is none
+
+} // namespace fake
+
+#define ENTRY(name)                                                   \
+    do {                                                              \
+        if (const int status = planned_failure(#name)) return status; \
+    } while (0)
+#define IN_CONTEXT(name)                                \
+    ENTRY(name);                                        \
+    do {                                                \
+        if (const int status = usable()) return status; \
+    } while (0)
+#define STREAM(handle)                   \
+    const StreamHandle s = find(handle); \
+    if (!s) return kInvalidHandle
