@@ -28,7 +28,7 @@ USAGE
 . .ci/setup.sh
 
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_CLI_UI_LANGUAGE=en
-# No servers: the compiler's would go on working for half a minute beside whatever is measured next, and builds take no longer without.
+# No servers: the compiler's would go on working beside whatever is measured next, and builds take no longer without.
 export DOTNET_CLI_USE_MSBUILD_SERVER=0 MSBUILDDISABLENODEREUSE=1 UseSharedCompilation=false
 readonly jobs=${JOBS:-$(nproc)}
 if [[ ! ${HOME:-} ]]; then # NuGet and dotnet want one

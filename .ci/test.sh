@@ -55,8 +55,8 @@ fi
 
 if wanted cuda "CUDA kernels without a GPU"; then . .ci/cuda.sh; fi
 
+$full && export ATTENTION_FULL=1 # of the NUnit suites: a minute's soak, 100,000 damaged files
 if wanted net ".NET tests"; then
-    $full && export ATTENTION_FULL=1 # a minute's soak, 100,000 damaged files
     nunit "NUnit suite" "$minimum_of_nunit_tests" $nunit_tests
 fi
 

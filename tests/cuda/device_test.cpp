@@ -234,13 +234,7 @@ TEST_F(Gpu, CapturedOnceWarmAndReplayed) {
         ASSERT_TRUE(succeeded(attn_stream_wrap(context, native, stream.out())));
         DeviceSample there(context, kAmpere, sample, true), host(context, kAmpere, sample, false);
         there.args.stream = stream, host.args.stream = stream;
-        const attn_array whole = bytes(int64_t(info(p).workspace_bytes), kAmpere);
-        TensorHandle memory;
-        ASSERT_TRUE(succeeded(attn_tensor_create(context, &whole, memory.out())));
-        attn_array known{};
-        known.size = sizeof known;
-        ASSERT_TRUE(succeeded(attn_tensor_describe(memory, &known)));
-        there.args.workspace = known.data, there.args.workspace_bytes = info(p).workspace_bytes;
+        const TensorHandle memory = bring_workspace(context, kAmpere, p, there.args);
         FAKE(fake_cuda_capture)(native, 1);
         EXPECT_TRUE(failed(attn_run(p, &host.args), ATTN_INVALID_ARGUMENT, {"captured into a graph", "host memory"}));
         ASSERT_TRUE(succeeded(attn_run(p, &there.args)));

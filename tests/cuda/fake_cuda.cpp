@@ -1,6 +1,6 @@
 // fake_cuda.cpp — a libcuda without a GPU: the driver's calls that the library uses, their rules, and kernels that run in the emulator. Devices are as
 // FAKE_CUDA_ARCHS says ("90,80,75": the default), each with FAKE_CUDA_MB of memory (256). Streams are threads; kernels run one at a time.
-// Here: devices, contexts, memory, streams and events. fake_modules.cpp: kernels.
+// Here: devices, contexts, streams and events. fake_memory.cpp: memory. fake_modules.cpp: kernels.
 #include "fake_cuda.hpp"
 
 #include <cstdio>
@@ -10,12 +10,9 @@
 #include <set>
 #include <thread>
 
-#include "../emulator/emulator.hpp"
 #include "fake_driver.hpp"
 
 namespace fake {
-
-constexpr size_t kGuard = 256;
 
 std::recursive_mutex state;
 std::mutex emulator;
@@ -72,80 +69,6 @@ int usable() {
     return c->dead;
 }
 
-// ---- memory ------------------------------------------------------------------------------
-struct Block {
-    ContextState* context;
-    size_t bytes;
-    std::unique_ptr<std::byte[]> whole;
-    std::byte* data;
-};
-std::map<std::byte*, Block> blocks; // by their addresses
-bool guards_hold(const Block& b) {
-    for (size_t i = 0; i < kGuard; ++i)
-        if (b.data[-1 - ptrdiff_t(i)] != std::byte{0xA5} || b.data[b.bytes + i] != std::byte{0xA5}) return false;
-    return true;
-}
-int allocate(unsigned long long* address, size_t bytes) {
-    const std::lock_guard lock(state);
-    DeviceState& d = devices()[size_t(here()->device)];
-    if (!bytes) return kInvalidValue;
-    if (d.used + bytes > memory_of_a_device()) return kOutOfMemory;
-    Block b{here(), bytes, std::unique_ptr<std::byte[]>(new std::byte[bytes + 2 * kGuard + 256]), nullptr};
-    b.data = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(b.whole.get()) + kGuard + 255) / 256 * 256);
-    std::memset(b.data - kGuard, 0xA5, bytes + 2 * kGuard);
-    std::memset(b.data, 0xFF, bytes); // NaN: what nobody writes shows
-    d.used += bytes;
-    *address = reinterpret_cast<unsigned long long>(b.data);
-    {
-        const std::lock_guard own(emulator);
-        emu::allocations[b.data + bytes] = {b.data, bytes, std::vector<bool>(bytes, false)};
-        emu::last_met = nullptr;
-    }
-    blocks.emplace(b.data, std::move(b));
-    return kOk;
-}
-void forget(std::map<std::byte*, Block>::iterator at) { // with `state` held
-    Block& b = at->second;
-    if (!guards_hold(b)) fault("something wrote beside an allocation of " + std::to_string(b.bytes) + " bytes");
-    devices()[size_t(b.context->device)].used -= b.bytes;
-    {
-        const std::lock_guard own(emulator);
-        emu::allocations.erase(b.data + b.bytes);
-        emu::last_met = nullptr;
-    }
-    blocks.erase(at);
-}
-int release(unsigned long long address) {
-    const std::lock_guard lock(state);
-    const auto found = blocks.find(reinterpret_cast<std::byte*>(address));
-    if (found == blocks.end()) return fault("memory freed that is not allocated"), kInvalidValue;
-    forget(found);
-    return kOk;
-}
-// The block that holds [address, address + bytes).
-const Block* holder(unsigned long long address, size_t bytes) {
-    auto* at = reinterpret_cast<std::byte*>(address);
-    auto found = blocks.upper_bound(at);
-    if (found == blocks.begin()) return nullptr;
-    --found;
-    return at + bytes <= found->second.data + found->second.bytes ? &found->second : nullptr;
-}
-void copy(void* to, const void* from, size_t bytes, bool to_device, bool from_device) {
-    const std::lock_guard lock(state);
-    if ((to_device && !holder(reinterpret_cast<unsigned long long>(to), bytes)) || (from_device && !holder(reinterpret_cast<unsigned long long>(from), bytes)))
-        return fault("a copy of " + std::to_string(bytes) + " bytes outside every allocation");
-    std::memcpy(to, from, bytes);
-    if (!to_device) return;
-    const std::lock_guard own(emulator);
-    auto& allocation = emu::allocations.upper_bound(static_cast<std::byte*>(to))->second;
-    const size_t first = size_t(static_cast<std::byte*>(to) - allocation.begin);
-    std::fill(allocation.written.begin() + long(first), allocation.written.begin() + long(first + bytes), true);
-}
-void fill(unsigned long long to, unsigned char value, size_t bytes) {
-    const std::vector<unsigned char> from(bytes, value);
-    copy(reinterpret_cast<void*>(to), from.data(), bytes, true, false);
-}
-
 // ---- streams -----------------------------------------------------------------------------
 bool held = false;
 std::condition_variable_any held_changed;
@@ -193,15 +116,6 @@ struct EventState {
 };
 std::set<EventState*> events;
 
-// What a stream does with memory, unless the context ended meanwhile.
-template <class F>
-std::function<void()> guarded(F f) {
-    return [context = here(), f] {
-        const std::lock_guard lock(state);
-        if (context->alive && !context->dead) f();
-    };
-}
-
 const char* name_of(int status) {
     switch (status) {
         case kInvalidValue: return "CUDA_ERROR_INVALID_VALUE";
@@ -226,11 +140,7 @@ const char* name_of(int status) {
 // Everything that was the context's is gone.
 void end(ContextState* c) {
     c->alive = false;
-    for (auto at = blocks.begin(); at != blocks.end();) {
-        const auto next = std::next(at);
-        if (at->second.context == c) forget(at);
-        at = next;
-    }
+    release_all(c);
 }
 
 } // namespace fake
@@ -245,8 +155,7 @@ void fake_cuda_fail(const char* name, int status, int skip) {
 }
 int64_t fake_cuda_faults(const char** first) {
     const std::lock_guard lock(state);
-    for (const auto& [_, b] : blocks)
-        if (!guards_hold(b)) fault("something wrote beside an allocation of " + std::to_string(b.bytes) + " bytes");
+    check_guards();
     if (first) *first = first_fault.c_str();
     return faults;
 }
@@ -371,94 +280,6 @@ int cuCtxSynchronize() {
     }
     for (const StreamHandle& s : all) s->wait_for(s->put);
     return usable();
-}
-
-int cuMemGetInfo_v2(size_t* free, size_t* total) {
-    IN_CONTEXT(cuMemGetInfo);
-    const std::lock_guard lock(state);
-    *total = memory_of_a_device(), *free = *total - devices()[size_t(here()->device)].used;
-    return kOk;
-}
-int cuMemAlloc_v2(unsigned long long* address, size_t bytes) {
-    IN_CONTEXT(cuMemAlloc);
-    return allocate(address, bytes);
-}
-int cuMemFree_v2(unsigned long long address) {
-    IN_CONTEXT(cuMemFree);
-    return release(address);
-}
-int cuMemcpyHtoD_v2(unsigned long long to, const void* from, size_t bytes) {
-    IN_CONTEXT(cuMemcpyHtoD);
-    return copy(reinterpret_cast<void*>(to), from, bytes, true, false), kOk;
-}
-int cuMemcpyDtoH_v2(void* to, unsigned long long from, size_t bytes) {
-    IN_CONTEXT(cuMemcpyDtoH);
-    return copy(to, reinterpret_cast<const void*>(from), bytes, false, true), kOk;
-}
-int cuMemsetD8_v2(unsigned long long to, unsigned char value, size_t bytes) {
-    IN_CONTEXT(cuMemsetD8);
-    return fill(to, value, bytes), kOk;
-}
-int cuMemPoolCreate(void** pool, const void*) {
-    IN_CONTEXT(cuMemPoolCreate);
-    return *pool = new int(here()->device), kOk;
-}
-int cuMemPoolDestroy(void* pool) { return delete static_cast<int*>(pool), kOk; }
-int cuMemPoolTrimTo(void*, size_t) {
-    ENTRY(cuMemPoolTrimTo);
-    return kOk;
-}
-int cuMemPoolSetAttribute(void*, int, void*) { return kOk; }
-int cuMemPoolGetAttribute(void* pool, int, void* value) {
-    const std::lock_guard lock(state);
-    return *static_cast<uint64_t*>(value) = devices()[size_t(*static_cast<int*>(pool))].used, kOk;
-}
-int cuMemAllocFromPoolAsync(unsigned long long* address, size_t bytes, void*, void* stream) {
-    IN_CONTEXT(cuMemAllocFromPoolAsync);
-    STREAM(stream);
-    return allocate(address, bytes);
-}
-int cuMemFreeAsync(unsigned long long address, void* stream) {
-    IN_CONTEXT(cuMemFreeAsync);
-    STREAM(stream);
-    if (!s->capturing) s->enqueue(guarded([address] { release(address); })); // a graph's own memory stays for its next launch
-    return kOk;
-}
-int cuMemcpyHtoDAsync_v2(unsigned long long to, const void* from, size_t bytes, void* stream) {
-    IN_CONTEXT(cuMemcpyHtoDAsync);
-    STREAM(stream);
-    s->enqueue(guarded([=] { copy(reinterpret_cast<void*>(to), from, bytes, true, false); }));
-    return kOk;
-}
-int cuMemcpyDtoHAsync_v2(void* to, unsigned long long from, size_t bytes, void* stream) {
-    IN_CONTEXT(cuMemcpyDtoHAsync);
-    STREAM(stream);
-    s->enqueue(guarded([=] { copy(to, reinterpret_cast<const void*>(from), bytes, false, true); }));
-    return kOk;
-}
-int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes, void* stream) {
-    IN_CONTEXT(cuMemcpyDtoDAsync);
-    STREAM(stream);
-    s->enqueue(guarded([=] { copy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes, true, true); }));
-    return kOk;
-}
-int cuMemsetD8Async(unsigned long long to, unsigned char value, size_t bytes, void* stream) {
-    IN_CONTEXT(cuMemsetD8Async);
-    STREAM(stream);
-    s->enqueue(guarded([=] { fill(to, value, bytes); }));
-    return kOk;
-}
-int cuMemHostAlloc(void** p, size_t bytes, unsigned) {
-    IN_CONTEXT(cuMemHostAlloc);
-    return (*p = std::malloc(bytes)) ? kOk : kOutOfMemory;
-}
-int cuMemFreeHost(void* p) { return std::free(p), kOk; }
-int cuPointerGetAttribute(void* value, int, unsigned long long address) {
-    const std::lock_guard lock(state);
-    const Block* b = holder(address, 1);
-    if (!b) return kInvalidValue;
-    *static_cast<int*>(value) = b->context->device;
-    return kOk;
 }
 
 int cuStreamCreate(void** stream, unsigned) {

@@ -37,6 +37,7 @@ struct DeviceState {
     size_t used = 0;
 };
 std::vector<DeviceState>& devices();
+size_t memory_of_a_device();
 
 struct ContextState {
     int device;
@@ -71,6 +72,10 @@ struct StreamState {
 };
 using StreamHandle = std::shared_ptr<StreamState>;
 StreamHandle find(void* stream); // null: there is none
+
+// Of fake_memory.cpp, with `state` held.
+void check_guards(); // around every allocation
+void release_all(ContextState* context);
 
 } // namespace fake
 

@@ -19,6 +19,18 @@ inline attn_context_info described(attn_context context) {
     return i;
 }
 
+// Gives a run memory of the device for all that the plan needs beside its operands.
+[[nodiscard]] inline TensorHandle bring_workspace(attn_context context, int device, attn_plan plan, attn_run_args& args) {
+    const attn_array whole = bytes(int64_t(info(plan).workspace_bytes), device);
+    TensorHandle memory;
+    EXPECT_TRUE(succeeded(attn_tensor_create(context, &whole, memory.out())));
+    attn_array known{};
+    known.size = sizeof known;
+    EXPECT_TRUE(succeeded(attn_tensor_describe(memory, &known)));
+    args.workspace = known.data, args.workspace_bytes = info(plan).workspace_bytes;
+    return memory;
+}
+
 struct Told {
     std::atomic<int> calls{0};
     attn_status status = ATTN_OK;

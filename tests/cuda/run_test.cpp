@@ -105,13 +105,7 @@ TEST_F(Gpu, BringsItsOwnWorkspace) {
     const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
     DeviceSample there(context, kAmpere, sample, true);
     there.clear();
-    const attn_array whole = bytes(int64_t(info(p).workspace_bytes), kAmpere);
-    TensorHandle memory;
-    ASSERT_TRUE(succeeded(attn_tensor_create(context, &whole, memory.out())));
-    attn_array known{};
-    known.size = sizeof known;
-    ASSERT_TRUE(succeeded(attn_tensor_describe(memory, &known)));
-    there.args.workspace = known.data, there.args.workspace_bytes = info(p).workspace_bytes;
+    const TensorHandle memory = bring_workspace(context, kAmpere, p, there.args);
     ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
     there.fetch();
     EXPECT_TRUE(agrees(sample));
