@@ -28,7 +28,8 @@ std::vector<int> known_architectures() {
 Target target_of(int arch) {
     if (!library().nvrtc_version)
         throw Unavailable("no NVRTC to compile a kernel for " + real_name(arch) + ", of which the library carries none that the driver takes");
-    if (nvrtc_knows(arch)) return {"--gpu-architecture=" + real_name(arch), true};
+    if (nvrtc_knows(arch)) // that of CUDA 11.8 knows Hopper without its own instructions
+        return {"--gpu-architecture=" + (library().nvrtc_version < 12000 ? "sm_" + std::to_string(arch) : real_name(arch)), true};
     int newest = 0; // not newer than the GPU
     for (const int a : known_architectures())
         if (a < arch) newest = std::max(newest, a);

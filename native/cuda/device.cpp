@@ -1,12 +1,31 @@
 #include "device.hpp"
 
 #include <algorithm>
+#include <set>
 
 namespace attn::cuda {
 namespace {
 
 std::string text(uint64_t n) { return std::to_string(n); }
 std::string name_of(int ordinal) { return "cuda:" + std::to_string(ordinal); }
+
+// Those that live in primary contexts, which are the process's: who resets one ends what the others have in it.
+struct Primaries {
+    std::mutex mutex;
+    std::set<const Device*> all;
+};
+Primaries& primaries() {
+    static Primaries& p = *new Primaries;
+    return p;
+}
+
+// Why the driver may refuse an image of an NVRTC later than itself.
+std::string later_nvrtc() {
+    const Library& l = library();
+    if (l.nvrtc_version <= l.driver_version) return "";
+    const auto version = [](int v) { return text(uint64_t(v) / 1000) + "." + text(uint64_t(v) % 1000 / 10); };
+    return "; NVRTC is of CUDA " + version(l.nvrtc_version) + ", the driver of " + version(l.driver_version) + ": ATTENTION_NVRTC names another NVRTC";
+}
 
 } // namespace
 
@@ -23,13 +42,18 @@ Device::Current::~Current() {
     device_.driver_.pop(&before);
 }
 
+void Device::die(int status, const std::string& cause) const noexcept {
+    const std::lock_guard lock(mutex_);
+    int alive = 0;
+    if (!dead_code_.compare_exchange_strong(alive, status)) return;
+    try {
+        cause_of_death_ = cause;
+    } catch (const std::bad_alloc&) {}
+}
+
 void Device::check(int status, const std::string& doing) const {
     if (!status) return;
-    if (::cuda::is_sticky(status)) {
-        const std::lock_guard lock(mutex_);
-        int alive = 0;
-        if (dead_code_.compare_exchange_strong(alive, status)) cause_of_death_ = "found while " + doing;
-    }
+    if (::cuda::is_sticky(status)) die(status, "found while " + doing);
     driver_.check(status, doing);
 }
 
@@ -37,18 +61,33 @@ void Device::retain_primary() {
     ::cuda::Device device;
     driver_.check(driver_.device(&device, ordinal), "taking " + name_of(ordinal));
     for (int attempt = 0;; ++attempt) {
-        driver_.check(driver_.retain(&context_, device), "retaining the primary context of " + name_of(ordinal));
-        ::cuda::Context before;
-        driver_.check(driver_.push(context_), "making the primary context of " + name_of(ordinal) + " current");
-        size_t free = 0, total = 0;
-        const int status = driver_.memory_info(&free, &total); // waits for nobody, and tells what became of the context
-        driver_.pop(&before);
-        if (!status) return;
-        driver_.release(device);
+        int status = driver_.retain(&context_, device);
+        if (!status) {
+            status = driver_.push(context_);
+            if (!status) {
+                ::cuda::Context before;
+                size_t free = 0, total = 0;
+                status = driver_.memory_info(&free, &total); // waits for nobody, and tells what became of the context
+                driver_.pop(&before);
+            }
+            if (!status) return;
+            driver_.release(device);
+        }
         // A dead context that others still hold does nothing for them either: the device begins anew.
-        if (attempt || !::cuda::is_sticky(status)) driver_.check(status, "trying the primary context of " + name_of(ordinal));
-        driver_.check(driver_.reset(device), "resetting the dead primary context of " + name_of(ordinal));
+        if (attempt || !::cuda::is_sticky(status))
+            driver_.check(status, "trying the primary context of " + name_of(ordinal) + (attempt ? ", which was reset; only another process begins anew" : ""));
+        reset_primary(device);
     }
+}
+
+void Device::reset_primary(::cuda::Device device) {
+    const std::string doing = "resetting the dead primary context of " + name_of(ordinal);
+    // The context's handle may stay the same, with nothing behind those of streams, events and memory in it.
+    Primaries& p = primaries();
+    const std::lock_guard lock(p.mutex);
+    for (const Device* d : p.all)
+        if (d->ordinal == ordinal) d->die(::cuda::kContextDestroyed, "found while " + doing);
+    driver_.check(driver_.reset(device), doing + "; if it stays so, only another process begins anew");
 }
 
 Device::Device(int ordinal, ::cuda::Context foreign)
@@ -82,6 +121,11 @@ Device::Device(int ordinal, ::cuda::Context foreign)
         uint64_t keep = UINT64_MAX; // until trim()
         check(driver_.pool_set(pool_, ::cuda::kReleaseThreshold, &keep), "setting up the memory pool of " + name_of(ordinal));
         check(driver_.stream_create(&memory_stream_, ::cuda::kNonBlocking), "making a stream on " + name_of(ordinal));
+        if (primary_) {
+            Primaries& p = primaries();
+            const std::lock_guard lock(p.mutex);
+            p.all.insert(this);
+        }
     } catch (...) {
         if (primary_) driver_.release(device);
         throw;
@@ -90,6 +134,11 @@ Device::Device(int ordinal, ::cuda::Context foreign)
 
 Device::~Device() {
     ::cuda::Device device;
+    {
+        Primaries& p = primaries();
+        const std::lock_guard lock(p.mutex);
+        p.all.erase(this);
+    }
     if (!dead()) {
         ::cuda::Context before;
         if (!driver_.push(context_)) {
@@ -146,7 +195,11 @@ void Device::free(Address address, ::cuda::Stream stream) const noexcept {
 
 void Device::check_pointer(const void* address, const char* name) const {
     int device = -1;
-    const int status = driver_.pointer_attribute(&device, ::cuda::kPointerDevice, reinterpret_cast<Address>(address));
+    int status = driver_.pointer_attribute(&device, ::cuda::kPointerDevice, reinterpret_cast<Address>(address));
+    if (status == ::cuda::kInvalidContext) { // the thread has none that knows of pointers
+        const Current current(*this);
+        status = driver_.pointer_attribute(&device, ::cuda::kPointerDevice, reinterpret_cast<Address>(address));
+    }
     char where[64];
     std::snprintf(where, sizeof where, "%p", address);
     if (status == ::cuda::kInvalidValue)
@@ -182,20 +235,26 @@ void Device::download(void* to, const void* from, uint64_t bytes) const {
     if (const ::cuda::Function f = l.function) return f;
     const std::lock_guard lock(l.mutex);
     if (const ::cuda::Function f = l.function) return f;
+    const Uncaptured loading(*this);
     for (;;) {
         const auto image = image_of(row, arch);
         const int status = driver_.load(&l.module, image->code.c_str());
         const bool unusable =
             status == ::cuda::kInvalidImage || status == ::cuda::kNoBinaryForGpu || status == ::cuda::kInvalidPtx || status == ::cuda::kUnsupportedPtx;
         if (unusable && forget(row, arch, image)) continue;
-        check(status, "loading " + row.name);
-        ::cuda::Function f = nullptr;
-        check(driver_.function(&f, l.module, image->lowered.c_str()), "finding " + row.name + " in what was compiled");
-        if (row.smem > 48 * 1024)
-            check(driver_.set_function(f, ::cuda::kMaxDynamicSharedMemory, row.smem),
-                  "asking for " + text(uint64_t(row.smem)) + " bytes of shared memory for " + row.name);
-        l.function = f;
-        return f;
+        check(status, "loading " + row.name + (unusable ? later_nvrtc() : ""));
+        try {
+            ::cuda::Function f = nullptr;
+            check(driver_.function(&f, l.module, image->lowered.c_str()), "finding " + row.name + " in what was compiled");
+            if (row.smem > 48 * 1024)
+                check(driver_.set_function(f, ::cuda::kMaxDynamicSharedMemory, row.smem),
+                      "asking for " + text(uint64_t(row.smem)) + " bytes of shared memory for " + row.name);
+            l.function = f;
+            return f;
+        } catch (...) {
+            if (!dead()) driver_.unload(std::exchange(l.module, nullptr));
+            throw;
+        }
     }
 }
 
@@ -252,6 +311,7 @@ void Device::give_back(Pinned pinned) const noexcept {
 Memory::Memory(std::shared_ptr<const Device> device, uint64_t bytes, const char* what) : device_(std::move(device)), bytes_(bytes) {
     if (!bytes) return;
     const Device::Current current(*device_);
+    const Device::Uncaptured kept(*device_);
     address_ = device_->allocate(bytes, device_->memory_stream(), what);
     device_->check(device_->driver().stream_synchronize(device_->memory_stream()), std::string("allocating ") + what);
 }
@@ -260,6 +320,7 @@ Memory::~Memory() {
     if (!address_ || device_->dead()) return;
     try {
         const Device::Current current(*device_);
+        const Device::Uncaptured kept(*device_);
         device_->free(address_, device_->memory_stream());
     } catch (const std::exception&) { // the context died meanwhile: its memory went with it
     }

@@ -38,10 +38,26 @@ public:
     private:
         const Device& device_;
     };
+    // While one lives, the thread may make calls that a capture forbids for fear that they were meant to be captured: of this thread, or of any thread's in the
+    // whole process where the capture is global. For what belongs to no graph: loading a kernel, memory kept between runs, waiting for what was done before.
+    // A forbidden call would fail, and make the capture worthless.
+    class Uncaptured {
+    public:
+        explicit Uncaptured(const Device& device) : device_(device) { device.driver_.exchange_capture_mode(&mode_); }
+        ~Uncaptured() { device_.driver_.exchange_capture_mode(&mode_); }
+        Uncaptured(const Uncaptured&) = delete;
+
+    private:
+        const Device& device_;
+        int mode_ = ::cuda::kRelaxedCapture;
+    };
     const Driver& driver() const { return driver_; }
     bool dead() const { return dead_code_.load() != 0; }
     bool same_context(const Device& other) const { return context_ == other.context_; }
     void check(int status, const std::string& doing) const; // throws Failure; remembers what kills a context
+
+    // Whether it is on this device, as far as the driver knows; throws std::invalid_argument.
+    void check_pointer(const void* address, const char* name) const;
 
     // Everything below needs the context to be current.
     struct MemoryInfo {
@@ -51,7 +67,6 @@ public:
     void trim() const;
     Address allocate(uint64_t bytes, ::cuda::Stream stream, const char* what) const;
     void free(Address address, ::cuda::Stream stream) const noexcept;
-    void check_pointer(const void* address, const char* name) const; // on this device, as far as the driver knows; throws std::invalid_argument
 
     // Whole copies, done when they return; these make the context current themselves.
     void upload(void* to, const void* from, uint64_t bytes) const;
@@ -79,6 +94,8 @@ private:
         ::cuda::Module module = nullptr;
     };
     void retain_primary();
+    void reset_primary(::cuda::Device device);
+    void die(int status, const std::string& cause) const noexcept;
 
     const Driver& driver_;
     ::cuda::Context context_ = nullptr;

@@ -19,14 +19,15 @@ using Stream = void*;
 using Event = void*;
 using Pool = void*;
 using Address = unsigned long long;
-struct alignas(64) TensorMap { // CUtensorMap
+struct alignas(128) TensorMap { // CUtensorMap, aligned as CUDA 13 has it (CUDA 12: 64)
     uint64_t opaque[16];
 };
-struct PoolProperties {                                        // CUmemPoolProps
+struct PoolProperties {                                        // CUmemPoolProps: in `reserved` lie newer fields, of which 0 is "as ever"
     int allocation = 1, handles = 0, location = 1, device = 0; // pinned, not shared, on a device
     void* security = nullptr;
     unsigned char reserved[64] = {};
 };
+static_assert(sizeof(TensorMap) == 128 && sizeof(PoolProperties) == 88);
 
 enum Attribute { kProcessors = 16, kComputeMajor = 75, kComputeMinor = 76, kMemoryPools = 115 };
 constexpr int kMaxDynamicSharedMemory = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -36,11 +37,13 @@ constexpr int kReleaseThreshold = 4, kReserved = 5;                         // C
 constexpr int kPointerDevice = 9, kPointerMemoryType = 2;                   // CUpointer_attribute
 constexpr int kNonBlocking = 1, kBlockingSyncWithoutTiming = 3;             // of a stream, of an event
 inline const Stream kThreadStream = reinterpret_cast<Stream>(uintptr_t(2)); // CU_STREAM_PER_THREAD: ordered after the legacy stream's work
+constexpr int kRelaxedCapture = 2;                                          // CUstreamCaptureMode
 
-constexpr int kInvalidValue = 1, kOutOfMemory = 2, kNoDevice = 100, kInvalidImage = 200, kNoBinaryForGpu = 209, kInvalidPtx = 218, kUnsupportedPtx = 222;
-// Errors after which nothing in the context works any more.
+constexpr int kInvalidValue = 1, kOutOfMemory = 2, kNoDevice = 100, kInvalidImage = 200, kInvalidContext = 201, kNoBinaryForGpu = 209, kInvalidPtx = 218,
+              kUnsupportedPtx = 222, kContextDestroyed = 709;
+// Errors after which nothing in the context works any more: those of which CUDA says that any further work will return them, and that there is no context.
 constexpr bool is_sticky(int status) {
-    for (const int dead : {201, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
+    for (const int dead : {201, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721})
         if (status == dead) return true;
     return false;
 }
@@ -91,6 +94,7 @@ struct Driver {
     int (*stream_destroy)(Stream);
     int (*stream_synchronize)(Stream);
     int (*stream_is_capturing)(Stream, int*);
+    int (*exchange_capture_mode)(int*);
     int (*stream_wait)(Stream, Event, unsigned);
     int (*event_query)(Event);
     int (*event_create)(Event*, unsigned);
@@ -135,6 +139,7 @@ struct Driver {
         get(stream_synchronize, "cuStreamSynchronize"), get(stream_is_capturing, "cuStreamIsCapturing"), get(event_create, "cuEventCreate");
         get(event_destroy, "cuEventDestroy_v2"), get(event_record, "cuEventRecord"), get(event_synchronize, "cuEventSynchronize");
         get(load, "cuModuleLoadData"), get(unload, "cuModuleUnload"), get(function, "cuModuleGetFunction"), get(set_function, "cuFuncSetAttribute");
+        get(exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
         get(launch, "cuLaunchKernel"), get(stream_wait, "cuStreamWaitEvent"), get(event_query, "cuEventQuery");
         encode_tiled = reinterpret_cast<decltype(encode_tiled)>(dlsym(library, "cuTensorMapEncodeTiled"));
         if (missing) wrong = std::string(path()) + " has no " + missing + "; a driver since CUDA 11.2 is needed";

@@ -180,6 +180,36 @@ TEST_F(Cache, AGpuNewerThanNvrtcGetsPtx) {
     EXPECT_NE(text_of(log).find("compute_90 flash_sm80"), std::string::npos) << text_of(log);
 }
 
+TEST_F(Cache, AnNvrtcBeforeCuda12CompilesForHopperWithoutItsOwnInstructions) {
+    environment.push_back({"FAKE_CUDA_ARCHS", "90,90"});
+    environment.push_back({"FAKE_NVRTC_VERSION", "11080"});
+    EXPECT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
+    EXPECT_NE(text_of(log).find("sm_90 flash_sm80"), std::string::npos) << text_of(log);
+}
+
+TEST_F(Cache, AnNvrtcThatKnowsNothingSoOldSaysSo) { // CUDA 13's begins with sm_75
+    environment.push_back({"FAKE_CUDA_ARCHS", "90,70"});
+    environment.push_back({"FAKE_NVRTC_ARCHS", "75,80,86,87,88,89,90,100,103,110,120,121"});
+    EXPECT_EQ(run(environment, {"fails-plain", "does not know sm_70, nor anything older"}), 0);
+}
+
+// A driver need not load what an NVRTC of a later major version compiles.
+TEST_F(Cache, TheNvrtcOfTheDriversMajorVersionComesFirst) {
+    const Folder system;
+    for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12"}) ASSERT_EQ(symlink(FAKE_NVRTC, (system.path() + "/" + name).c_str()), 0);
+    environment.push_back({"ATTENTION_NVRTC", ""});
+    environment.push_back({"LD_LIBRARY_PATH", system.path()});
+    for (const auto& [driver, chosen] : {std::pair{"12040", "libnvrtc.so.12"}, {"13000", "libnvrtc.so.13"}, {"13010", "libnvrtc.so.13"}}) {
+        environment.push_back({"FAKE_CUDA_VERSION", driver});
+        EXPECT_EQ(run(environment, {"nvrtc", system.path() + "/" + chosen}), 0) << driver;
+    }
+    ASSERT_EQ(unlink((system.path() + "/libnvrtc.so.12").c_str()), 0);
+    environment.push_back({"FAKE_CUDA_VERSION", "12040"});
+    EXPECT_EQ(run(environment, {"nvrtc", system.path() + "/libnvrtc.so.13"}), 0) << "better than none";
+    environment.push_back({"FAKE_NVRTC_VERSION", "13000"});
+    EXPECT_EQ(run(environment, {"fails-refused", "CUDA_ERROR_INVALID_IMAGE (200) while loading flash_sm80", "NVRTC is of CUDA 13.0, the driver of 12.4"}), 0);
+}
+
 TEST_F(Cache, OneCompilationForManyThreads) {
     environment.push_back({"FAKE_NVRTC_MS", "100"});
     EXPECT_EQ(run(environment, {"threads", "compiled=1", "disk=0"}), 0);
@@ -265,6 +295,12 @@ int child(int argc, char** argv) {
         if (attn_cuda_describe(&info) || info.cache_folder != arguments[1]) return wrong(std::string("the folder is ") + info.cache_folder);
         return 0;
     }
+    if (what == "nvrtc") {
+        attn_cuda_info info{};
+        info.size = sizeof info;
+        if (attn_cuda_describe(&info) || info.nvrtc != arguments[1]) return wrong(std::string("NVRTC is ") + info.nvrtc);
+        return 0;
+    }
     if (what == "refuses") {
         attn_context none = nullptr;
         attn_context_options options{};
@@ -290,8 +326,9 @@ int child(int argc, char** argv) {
     const Context context = gpu::context();
     attn_problem asked = problem(what == "warmup-128" ? 128 : 64);
     if (what == "warmup-keep") asked.mask_kinds = ATTN_MASK_KEEP, std::fill_n(asked.keep_shape, 4, 1);
-    const Plan p = plan(context, asked, what == "warmup-plain" ? ATTN_BACKEND_MEMORY_EFFICIENT : ATTN_BACKEND_FLASH);
-    if (what == "fails") {
+    const Plan p = plan(context, asked, what == "warmup-plain" || what == "fails-plain" ? ATTN_BACKEND_MEMORY_EFFICIENT : ATTN_BACKEND_FLASH);
+    if (what == "fails-refused") FAKE(fake_cuda_fail)("cuModuleLoadData", 200, 0);
+    if (what.rfind("fails", 0) == 0) {
         if (attn_plan_warmup(p) == ATTN_OK) return wrong("it compiled");
         for (size_t i = 1; i < arguments.size(); ++i)
             if (std::string(attn_last_error()).find(arguments[i]) == std::string::npos) return wrong(arguments[i] + " is not said");

@@ -216,6 +216,29 @@ TEST_F(Gpu, StreamsOfOthers) {
     ASSERT_EQ(fake<Release>("cuDevicePrimaryCtxRelease_v2")(kAmpere), 0);
 }
 
+// A stream of others, as PyTorch's are, to be captured.
+class Theirs {
+public:
+    Theirs() {
+        void* out = nullptr;
+        EXPECT_EQ(fake<int (*)(void**, int)>("cuDevicePrimaryCtxRetain")(&primary_, kAmpere), 0);
+        EXPECT_EQ(fake<int (*)(void*)>("cuCtxPushCurrent_v2")(primary_), 0);
+        EXPECT_EQ(fake<int (*)(void**, unsigned)>("cuStreamCreate")(&native, 1), 0);
+        EXPECT_EQ(fake<int (*)(void**)>("cuCtxPopCurrent_v2")(&out), 0);
+    }
+    Theirs(const Theirs&) = delete;
+    ~Theirs() {
+        EXPECT_EQ(fake<int (*)(void*)>("cuStreamDestroy_v2")(native), 0);
+        EXPECT_EQ(fake<int (*)(int)>("cuDevicePrimaryCtxRelease_v2")(kAmpere), 0);
+    }
+    void capture(bool on) { FAKE(fake_cuda_capture)(native, on); }
+    void replay() { FAKE(fake_cuda_replay)(native); }
+    void* native = nullptr;
+
+private:
+    void* primary_ = nullptr;
+};
+
 TEST_F(Gpu, CapturedOnceWarmAndReplayed) {
     Case c = plain();
     c.keep = cases::Keep::half, c.key_lengths = {77};
@@ -223,32 +246,54 @@ TEST_F(Gpu, CapturedOnceWarmAndReplayed) {
     const Context context = gpu::context();
     const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
     ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
-    void* native = nullptr;
-    void *primary = nullptr, *out = nullptr;
-    ASSERT_EQ(fake<int (*)(void**, int)>("cuDevicePrimaryCtxRetain")(&primary, kAmpere), 0);
-    ASSERT_EQ(fake<int (*)(void*)>("cuCtxPushCurrent_v2")(primary), 0);
-    ASSERT_EQ(fake<int (*)(void**, unsigned)>("cuStreamCreate")(&native, 0), 0);
-    ASSERT_EQ(fake<int (*)(void**)>("cuCtxPopCurrent_v2")(&out), 0);
+    Theirs theirs;
     {
         Stream stream;
-        ASSERT_TRUE(succeeded(attn_stream_wrap(context, native, stream.out())));
+        ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
         DeviceSample there(context, kAmpere, sample, true), host(context, kAmpere, sample, false);
         there.args.stream = stream, host.args.stream = stream;
         const TensorHandle memory = bring_workspace(context, kAmpere, p, there.args);
-        FAKE(fake_cuda_capture)(native, 1);
+        theirs.capture(true);
         EXPECT_TRUE(failed(attn_run(p, &host.args), ATTN_INVALID_ARGUMENT, {"captured into a graph", "host memory"}));
         ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
-        FAKE(fake_cuda_capture)(native, 0);
+        theirs.capture(false);
         for (int turn = 0; turn < 2; ++turn) {
             there.clear();
-            FAKE(fake_cuda_replay)(native);
+            theirs.replay();
             ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
             there.fetch();
             EXPECT_TRUE(agrees(sample)) << turn;
         }
     }
-    fake<int (*)(void*)>("cuStreamDestroy_v2")(native);
-    fake<int (*)(int)>("cuDevicePrimaryCtxRelease_v2")(kAmpere);
+}
+
+// A capture as PyTorch begins it forbids loading a kernel, of any thread's: it would be worth nothing then. Its scratch memory is the graph's own.
+TEST_F(Gpu, ACaptureSurvivesKernelsThatAreLoadedMeanwhile) {
+    Case c = plain();
+    c.keep = cases::Keep::half, c.key_lengths = {77};
+    cases::Sample sample(c), other(plain(cases::Type::bf16));
+    const Context context = gpu::context();
+    const Plan cold = plan(context, sample.described(), ATTN_BACKEND_FLASH), elsewhere = plan(context, other.described(), ATTN_BACKEND_FLASH);
+    Theirs theirs;
+    {
+        Stream stream;
+        ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+        DeviceSample there(context, kAmpere, sample, true);
+        there.args.stream = stream;
+        const int64_t loads = FAKE(fake_cuda_calls)("cuModuleLoadData");
+        theirs.capture(true);
+        std::thread([&] { EXPECT_TRUE(succeeded(attn_plan_warmup(elsewhere))); }).join();
+        ASSERT_TRUE(succeeded(attn_run(cold, &there.args)));
+        theirs.capture(false);
+        EXPECT_EQ(FAKE(fake_cuda_calls)("cuModuleLoadData"), loads + 4);
+        for (int turn = 0; turn < 2; ++turn) {
+            there.clear();
+            theirs.replay();
+            ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+            there.fetch();
+            EXPECT_TRUE(agrees(sample)) << turn;
+        }
+    }
 }
 
 TEST_F(Gpu, ManyThreadsAtOnce) {

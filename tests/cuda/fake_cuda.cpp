@@ -1,6 +1,6 @@
 // fake_cuda.cpp — a libcuda without a GPU: the driver's calls that the library uses, their rules, and kernels that run in the emulator. Devices are as
-// FAKE_CUDA_ARCHS says ("90,80,75": the default), each with FAKE_CUDA_MB of memory (256). Streams are threads; kernels run one at a time.
-// Here: devices, contexts, streams and events. fake_memory.cpp: memory. fake_modules.cpp: kernels.
+// FAKE_CUDA_ARCHS says ("90,80,75": the default), each with FAKE_CUDA_MB of memory (256); FAKE_CUDA_VERSION is the driver's (12040). Streams are threads;
+// kernels run one at a time. Here: devices, contexts, streams and events. fake_memory.cpp: memory. fake_modules.cpp: kernels.
 #include "fake_cuda.hpp"
 
 #include <cstdio>
@@ -84,7 +84,7 @@ void StreamState::serve() {
             std::unique_lock gate(state);
             held_changed.wait(gate, [] { return !held; });
         }
-        if (context->alive && !context->dead) work();
+        if (made.works()) work();
         lock.lock();
         ++done;
         changed.notify_all();
@@ -95,8 +95,7 @@ std::map<ContextState*, StreamHandle> legacy;
 thread_local std::map<ContextState*, StreamHandle> of_thread;
 
 StreamHandle start(ContextState* context) {
-    auto s = std::make_shared<StreamState>();
-    s->context = context;
+    auto s = std::make_shared<StreamState>(context);
     std::thread([s] { s->serve(); }).detach();
     return s;
 }
@@ -104,17 +103,46 @@ StreamHandle find(void* handle) {
     const std::lock_guard lock(state);
     if (!handle || reinterpret_cast<uintptr_t>(handle) == 2) {
         StreamHandle& s = handle ? of_thread[here()] : legacy[here()];
-        if (!s) s = start(here());
+        if (!s || !s->made.stands()) s = start(here());
         return s;
     }
     const auto found = streams.find(handle);
-    return found == streams.end() ? nullptr : found->second;
+    if (found == streams.end()) return fault("a stream that is none"), nullptr;
+    if (found->second->made.context != here() || !found->second->made.stands()) return fault("a stream of another context, or of one that was reset"), nullptr;
+    return found->second;
 }
+
+// ---- captures: all of the mode that PyTorch begins them with, which is global
+thread_local int capture_mode = 0; // CU_STREAM_CAPTURE_MODE_GLOBAL
+std::set<StreamState*> capturing;
+int unsafe() {
+    const std::lock_guard lock(state);
+    if (capturing.empty() || capture_mode) return kOk; // another mode than global, of a thread that captures nothing itself or does not mind
+    for (StreamState* s : capturing) s->invalid = true;
+    return kCaptureUnsupported;
+}
+
 struct EventState {
+    explicit EventState(ContextState* context) : made(context) {}
+    Made made;
     StreamHandle stream;
     uint64_t ticket = 0;
+    bool captured = false;
 };
 std::set<EventState*> events;
+EventState* event_of(void* handle) { // null: none that can be used here
+    const std::lock_guard lock(state);
+    auto* e = static_cast<EventState*>(handle);
+    if (!events.count(e)) return fault("an event that is none"), nullptr;
+    if (!e->made.stands()) return fault("an event of a context that was reset"), nullptr;
+    return e;
+}
+int captured_event(const EventState& e) {
+    const std::lock_guard lock(state);
+    if (!e.captured) return kOk;
+    for (StreamState* s : capturing) s->invalid = true;
+    return kCapturedEvent;
+}
 
 const char* name_of(int status) {
     switch (status) {
@@ -133,6 +161,9 @@ const char* name_of(int status) {
         case kContextDestroyed: return "CUDA_ERROR_CONTEXT_IS_DESTROYED";
         case 719: return "CUDA_ERROR_LAUNCH_FAILED";
         case kCaptureUnsupported: return "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED";
+        case kCaptureInvalidated: return "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED";
+        case kCaptureIsolation: return "CUDA_ERROR_STREAM_CAPTURE_ISOLATION";
+        case kCapturedEvent: return "CUDA_ERROR_CAPTURED_EVENT";
         default: return "CUDA_ERROR_UNKNOWN";
     }
 }
@@ -169,9 +200,20 @@ int64_t fake_cuda_calls(const char* name) {
     const std::lock_guard lock(state);
     return calls[name];
 }
-void fake_cuda_capture(void* stream, int on) { find(stream)->capturing = on; }
+void fake_cuda_capture(void* stream, int on) {
+    const std::lock_guard lock(state);
+    StreamState& s = *streams.at(stream);
+    s.capturing = on;
+    if (!on) return void(capturing.erase(&s));
+    s.invalid = false, s.captured.clear(), capturing.insert(&s);
+}
 void fake_cuda_replay(void* stream) {
-    const StreamHandle s = find(stream);
+    StreamHandle s;
+    {
+        const std::lock_guard lock(state);
+        s = streams.at(stream);
+    }
+    if (s->invalid) return fault("a graph launched whose capture was made worthless");
     for (const auto& work : s->captured) s->enqueue(work);
 }
 void fake_cuda_hold(int on) {
@@ -180,11 +222,15 @@ void fake_cuda_hold(int on) {
     held_changed.notify_all();
 }
 
-int cuInit(unsigned) {
+int cuInit(unsigned flags) {
     ENTRY(cuInit);
+    if (flags) return kInvalidValue;
     return devices().empty() ? 100 : kOk;
 }
-int cuDriverGetVersion(int* version) { return *version = 12040, kOk; }
+int cuDriverGetVersion(int* version) {
+    const char* given = std::getenv("FAKE_CUDA_VERSION");
+    return *version = given ? std::atoi(given) : 12040, kOk;
+}
 int cuGetErrorName(int status, const char** name) { return *name = name_of(status), kOk; }
 int cuDeviceGetCount(int* count) { return *count = int(devices().size()), kOk; }
 int cuDeviceGet(int* device, int ordinal) { return ordinal < 0 || ordinal >= int(devices().size()) ? kInvalidDevice : (*device = ordinal, kOk); }
@@ -225,14 +271,12 @@ int cuDevicePrimaryCtxRelease_v2(int device) {
     return kOk;
 }
 int cuDevicePrimaryCtxReset_v2(int device) {
+    ENTRY(cuDevicePrimaryCtxReset);
     const std::lock_guard lock(state);
     ContextState*& c = primary[device];
     if (!c) return kInvalidContext;
-    const int retained = c->retained;
     end(c);
-    contexts.push_back(std::make_unique<ContextState>());
-    c = contexts.back().get();
-    c->device = device, c->retained = retained; // who held it still does
+    c->alive = true, c->dead = 0, ++c->resets; // who held it still does
     return kOk;
 }
 int cuCtxCreate_v2(void** context, unsigned, int device) {
@@ -271,19 +315,20 @@ int cuCtxGetDevice(int* device) {
     return *device = here()->device, kOk;
 }
 int cuCtxSynchronize() {
-    IN_CONTEXT(cuCtxSynchronize);
+    NOT_WHILE_CAPTURED(cuCtxSynchronize);
     std::vector<StreamHandle> all;
     {
         const std::lock_guard lock(state);
         for (const auto& [_, s] : streams)
-            if (s->context == here()) all.push_back(s);
+            if (s->made.context == here() && s->made.stands()) all.push_back(s);
     }
     for (const StreamHandle& s : all) s->wait_for(s->put);
     return usable();
 }
 
-int cuStreamCreate(void** stream, unsigned) {
+int cuStreamCreate(void** stream, unsigned flags) {
     IN_CONTEXT(cuStreamCreate);
+    if (flags > 1) return kInvalidValue;
     const StreamHandle s = start(here());
     const std::lock_guard lock(state);
     streams[s.get()] = s;
@@ -291,11 +336,15 @@ int cuStreamCreate(void** stream, unsigned) {
     return kOk;
 }
 int cuStreamDestroy_v2(void* stream) {
-    const StreamHandle s = find(stream);
-    if (!s) return kInvalidHandle;
+    StreamHandle s;
     {
         const std::lock_guard lock(state);
-        streams.erase(stream);
+        const auto found = streams.find(stream);
+        if (found == streams.end()) return fault("a stream destroyed that is none"), kInvalidHandle;
+        s = found->second;
+        if (!s->made.stands()) return fault("a stream destroyed of a context that was reset"), kInvalidHandle;
+        streams.erase(found), capturing.erase(s.get());
+        for (const unsigned long long address : s->graphs_memory) release_memory(address); // the graph goes with it
     }
     const std::lock_guard lock(s->mutex);
     s->closed = true;
@@ -303,28 +352,40 @@ int cuStreamDestroy_v2(void* stream) {
     return kOk;
 }
 int cuStreamSynchronize(void* stream) {
-    IN_CONTEXT(cuStreamSynchronize);
+    NOT_WHILE_CAPTURED(cuStreamSynchronize);
     STREAM(stream);
-    if (s->capturing) return kCaptureUnsupported;
+    if (s->capturing) return s->invalid = true, kCaptureUnsupported;
     s->wait_for(s->put);
     return usable();
 }
 int cuStreamIsCapturing(void* stream, int* status) {
-    STREAM(stream);
-    return *status = s->capturing, kOk;
+    IN_CONTEXT(cuStreamIsCapturing);
+    const StreamHandle s = find(stream);
+    if (!s) return kInvalidHandle;
+    return *status = !s->capturing ? 0 : s->invalid ? 2 : 1, kOk;
 }
-int cuStreamWaitEvent(void* stream, void* event, unsigned) {
+int cuThreadExchangeStreamCaptureMode(int* mode) {
+    if (*mode < 0 || *mode > 2) return kInvalidValue;
+    return std::swap(*mode, capture_mode), kOk;
+}
+int cuStreamWaitEvent(void* stream, void* event, unsigned flags) {
+    IN_CONTEXT(cuStreamWaitEvent);
     STREAM(stream);
-    const EventState e = *static_cast<EventState*>(event);
-    s->enqueue([e] {
+    const EventState* known = event_of(event);
+    if (!known) return kInvalidHandle;
+    if (flags > 1) return kInvalidValue;
+    if (s->capturing && !known->captured) return s->invalid = true, kCaptureIsolation; // what was done before is no part of a graph
+    if (!s->capturing && known->captured) return fault("a stream that joins another's capture"), kCaptureIsolation;
+    s->enqueue([e = *known] {
         if (e.stream) e.stream->wait_for(e.ticket);
     });
     return kOk;
 }
-int cuEventCreate(void** event, unsigned) {
+int cuEventCreate(void** event, unsigned flags) {
     IN_CONTEXT(cuEventCreate);
+    if (flags > 3) return kInvalidValue; // 4, for other processes, is none of the library's
     const std::lock_guard lock(state);
-    *event = *events.insert(new EventState).first;
+    *event = *events.insert(new EventState(here())).first;
     return kOk;
 }
 int cuEventDestroy_v2(void* event) {
@@ -335,19 +396,27 @@ int cuEventDestroy_v2(void* event) {
 int cuEventRecord(void* event, void* stream) {
     IN_CONTEXT(cuEventRecord);
     STREAM(stream);
-    if (s->capturing) return kCaptureUnsupported;
+    EventState* e = event_of(event);
+    if (!e || e->made.context != here()) return kInvalidHandle;
     const std::lock_guard lock(s->mutex);
-    *static_cast<EventState*>(event) = {s, s->put};
+    e->stream = s, e->ticket = s->put, e->captured = s->capturing;
     return kOk;
 }
 int cuEventSynchronize(void* event) {
-    IN_CONTEXT(cuEventSynchronize);
-    const EventState e = *static_cast<EventState*>(event);
+    NOT_WHILE_CAPTURED(cuEventSynchronize);
+    const EventState* known = event_of(event);
+    if (!known) return kInvalidHandle;
+    if (const int status = captured_event(*known)) return status;
+    const EventState e = *known;
     if (e.stream) e.stream->wait_for(e.ticket);
     return usable();
 }
 int cuEventQuery(void* event) {
-    const EventState e = *static_cast<EventState*>(event);
+    NOT_WHILE_CAPTURED(cuEventQuery);
+    const EventState* known = event_of(event);
+    if (!known) return kInvalidHandle;
+    if (const int status = captured_event(*known)) return status;
+    const EventState e = *known;
     if (!e.stream) return kOk;
     const std::lock_guard lock(e.stream->mutex);
     return e.stream->done >= e.ticket ? kOk : kNotReady;

@@ -25,6 +25,9 @@ enum : int {
     kIllegalAddress = 700,
     kContextDestroyed = 709,
     kCaptureUnsupported = 900,
+    kCaptureInvalidated = 901,
+    kCaptureIsolation = 905,
+    kCapturedEvent = 907,
 };
 
 extern std::recursive_mutex state;     // of everything but the emulator
@@ -43,19 +46,30 @@ struct ContextState {
     int device;
     int retained = 0; // the primary one's count
     bool alive = true;
-    int dead = 0; // the sticky error
+    int dead = 0;   // the sticky error
+    int resets = 0; // its handle stays the same, and nothing else that was made in it
+};
+// A context as it was when something was made in it.
+struct Made {
+    ContextState* context;
+    int resets;
+    explicit Made(ContextState* c) : context(c), resets(c->resets) {}
+    bool stands() const { return context->alive && context->resets == resets; }
+    bool works() const { return stands() && !context->dead; }
 };
 ContextState* here(); // the calling thread's current one, or null
 int usable();         // whether it is one that works: what most calls begin with
 
 struct StreamState {
-    ContextState* context;
+    explicit StreamState(ContextState* context) : made(context) {}
+    const Made made;
     std::mutex mutex;
     std::condition_variable changed;
     std::deque<std::function<void()>> waiting;
     uint64_t put = 0, done = 0;
-    bool closed = false, capturing = false;
+    bool closed = false, capturing = false, invalid = false; // invalid: what was captured is worth nothing
     std::vector<std::function<void()>> captured;
+    std::vector<unsigned long long> graphs_memory; // allocated while capturing
 
     void serve(); // until it is closed and nothing waits
     void enqueue(std::function<void()> work) {
@@ -71,11 +85,13 @@ struct StreamState {
     }
 };
 using StreamHandle = std::shared_ptr<StreamState>;
-StreamHandle find(void* stream); // null: there is none
+StreamHandle find(void* stream); // null: there is none in the current context
+int unsafe();                    // what a call answers that a capture in progress forbids; that capture is then worth nothing
 
 // Of fake_memory.cpp, with `state` held.
 void check_guards(); // around every allocation
 void release_all(ContextState* context);
+void release_memory(unsigned long long address);
 
 } // namespace fake
 
@@ -88,6 +104,12 @@ void release_all(ContextState* context);
     do {                                                \
         if (const int status = usable()) return status; \
     } while (0)
+#define NOT_WHILE_CAPTURED(name)                        \
+    IN_CONTEXT(name);                                   \
+    do {                                                \
+        if (const int status = unsafe()) return status; \
+    } while (0)
 #define STREAM(handle)                   \
     const StreamHandle s = find(handle); \
-    if (!s) return kInvalidHandle
+    if (!s) return kInvalidHandle;       \
+    if (s->capturing && s->invalid) return kCaptureInvalidated

@@ -1,7 +1,10 @@
 // fake_memory.cpp — the fake driver's memory: each allocation between guards, full of NaN until it is written, known to the emulator.
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "../emulator/emulator.hpp"
 #include "fake_driver.hpp"
@@ -87,11 +90,35 @@ void fill(unsigned long long to, unsigned char value, size_t bytes) {
 // What a stream does with memory, unless the context ended meanwhile.
 template <class F>
 std::function<void()> guarded(F f) {
-    return [context = here(), f] {
+    return [made = Made(here()), f] {
         const std::lock_guard lock(state);
-        if (context->alive && !context->dead) f();
+        if (made.works()) f();
     };
 }
+
+// CUmemPoolProps as CUDA 11.2 to 13 lay it out; what came after 11.2 lies in `reserved`.
+struct PoolProperties {
+    int allocation, handles, location, device;
+    void* security;
+    unsigned char reserved[64];
+};
+struct Pool {
+    Made made;
+    int device;
+};
+std::set<Pool*> pools;
+bool is_pool(void* pool) {
+    const std::lock_guard lock(state);
+    if (pools.count(static_cast<Pool*>(pool))) return true;
+    return fault("a memory pool that is none"), false;
+}
+
+// Page-locked memory goes with its context: whoever touches it then falls.
+struct PinnedState {
+    Made made;
+    size_t bytes;
+};
+std::map<void*, PinnedState> pinned;
 
 } // namespace
 
@@ -105,7 +132,11 @@ void fake::release_all(ContextState* context) {
         if (at->second.context == context) forget(at);
         at = next;
     }
+    for (const auto& [at, p] : pinned)
+        if (p.made.context == context) mprotect(at, p.bytes, PROT_NONE);
 }
+
+void fake::release_memory(unsigned long long address) { release(address); }
 
 extern "C" {
 
@@ -116,48 +147,67 @@ int cuMemGetInfo_v2(size_t* free, size_t* total) {
     return kOk;
 }
 int cuMemAlloc_v2(unsigned long long* address, size_t bytes) {
-    IN_CONTEXT(cuMemAlloc);
+    NOT_WHILE_CAPTURED(cuMemAlloc);
     return allocate(address, bytes);
 }
 int cuMemFree_v2(unsigned long long address) {
-    IN_CONTEXT(cuMemFree);
+    NOT_WHILE_CAPTURED(cuMemFree);
     return release(address);
 }
 int cuMemcpyHtoD_v2(unsigned long long to, const void* from, size_t bytes) {
-    IN_CONTEXT(cuMemcpyHtoD);
+    NOT_WHILE_CAPTURED(cuMemcpyHtoD);
     return copy(reinterpret_cast<void*>(to), from, bytes, true, false), kOk;
 }
 int cuMemcpyDtoH_v2(void* to, unsigned long long from, size_t bytes) {
-    IN_CONTEXT(cuMemcpyDtoH);
+    NOT_WHILE_CAPTURED(cuMemcpyDtoH);
     return copy(to, reinterpret_cast<const void*>(from), bytes, false, true), kOk;
 }
 int cuMemsetD8_v2(unsigned long long to, unsigned char value, size_t bytes) {
-    IN_CONTEXT(cuMemsetD8);
+    NOT_WHILE_CAPTURED(cuMemsetD8);
     return fill(to, value, bytes), kOk;
 }
-int cuMemPoolCreate(void** pool, const void*) {
+int cuMemPoolCreate(void** pool, const PoolProperties* p) {
     IN_CONTEXT(cuMemPoolCreate);
-    return *pool = new int(here()->device), kOk;
-}
-int cuMemPoolDestroy(void* pool) { return delete static_cast<int*>(pool), kOk; }
-int cuMemPoolTrimTo(void*, size_t) {
-    ENTRY(cuMemPoolTrimTo);
-    return kOk;
-}
-int cuMemPoolSetAttribute(void*, int, void*) { return kOk; }
-int cuMemPoolGetAttribute(void* pool, int, void* value) {
+    bool legal = p->allocation == 1 && p->handles == 0 && p->location == 1 && p->device >= 0 && size_t(p->device) < devices().size() && !p->security;
+    for (const unsigned char c : p->reserved) legal = legal && !c;
+    if (!legal) return kInvalidValue;
     const std::lock_guard lock(state);
-    return *static_cast<uint64_t*>(value) = devices()[size_t(*static_cast<int*>(pool))].used, kOk;
+    return *pool = *pools.insert(new Pool{Made(here()), p->device}).first, kOk;
 }
-int cuMemAllocFromPoolAsync(unsigned long long* address, size_t bytes, void*, void* stream) {
+int cuMemPoolDestroy(void* pool) {
+    if (!is_pool(pool)) return kInvalidValue;
+    const std::lock_guard lock(state);
+    if (!static_cast<Pool*>(pool)->made.stands()) fault("a memory pool destroyed of a context that was reset");
+    pools.erase(static_cast<Pool*>(pool));
+    return delete static_cast<Pool*>(pool), kOk;
+}
+int cuMemPoolTrimTo(void* pool, size_t) {
+    ENTRY(cuMemPoolTrimTo);
+    return is_pool(pool) ? kOk : kInvalidValue;
+}
+int cuMemPoolSetAttribute(void* pool, int attribute, void*) { return is_pool(pool) && attribute >= 1 && attribute <= 4 ? kOk : kInvalidValue; }
+int cuMemPoolGetAttribute(void* pool, int attribute, void* value) {
+    if (!is_pool(pool) || (attribute != 5 && attribute != 7)) return kInvalidValue; // what is reserved, or in use: the same here
+    const std::lock_guard lock(state);
+    return *static_cast<uint64_t*>(value) = devices()[size_t(static_cast<Pool*>(pool)->device)].used, kOk;
+}
+int cuMemAllocFromPoolAsync(unsigned long long* address, size_t bytes, void* pool, void* stream) {
     IN_CONTEXT(cuMemAllocFromPoolAsync);
     STREAM(stream);
-    return allocate(address, bytes);
+    if (!is_pool(pool) || !static_cast<Pool*>(pool)->made.stands()) return kInvalidValue;
+    const int status = allocate(address, bytes);
+    if (!status && s->capturing) s->graphs_memory.push_back(*address);
+    return status;
 }
 int cuMemFreeAsync(unsigned long long address, void* stream) {
     IN_CONTEXT(cuMemFreeAsync);
     STREAM(stream);
-    if (!s->capturing) s->enqueue(guarded([address] { release(address); })); // a graph's own memory stays for its next launch
+    if (s->capturing) { // a graph's own memory stays for its next launch
+        for (const unsigned long long own : s->graphs_memory)
+            if (own == address) return kOk;
+        return fault("memory freed by a graph that did not allocate it"), kInvalidValue;
+    }
+    s->enqueue(guarded([address] { release(address); }));
     return kOk;
 }
 int cuMemcpyHtoDAsync_v2(unsigned long long to, const void* from, size_t bytes, void* stream) {
@@ -184,12 +234,25 @@ int cuMemsetD8Async(unsigned long long to, unsigned char value, size_t bytes, vo
     s->enqueue(guarded([=] { fill(to, value, bytes); }));
     return kOk;
 }
-int cuMemHostAlloc(void** p, size_t bytes, unsigned) {
-    IN_CONTEXT(cuMemHostAlloc);
-    return (*p = std::malloc(bytes)) ? kOk : kOutOfMemory;
+int cuMemHostAlloc(void** p, size_t bytes, unsigned flags) {
+    NOT_WHILE_CAPTURED(cuMemHostAlloc);
+    if (flags > 7 || !bytes) return kInvalidValue;
+    *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (*p == MAP_FAILED) return kOutOfMemory;
+    const std::lock_guard lock(state);
+    return pinned.emplace(*p, PinnedState{Made(here()), bytes}), kOk;
 }
-int cuMemFreeHost(void* p) { return std::free(p), kOk; }
-int cuPointerGetAttribute(void* value, int, unsigned long long address) {
+int cuMemFreeHost(void* p) {
+    NOT_WHILE_CAPTURED(cuMemFreeHost);
+    const std::lock_guard lock(state);
+    const auto found = pinned.find(p);
+    if (found == pinned.end() || !found->second.made.stands()) return fault("page-locked memory freed that is none"), kInvalidValue;
+    munmap(p, found->second.bytes);
+    return pinned.erase(found), kOk;
+}
+int cuPointerGetAttribute(void* value, int attribute, unsigned long long address) {
+    if (const int status = usable()) return status; // as CUDA's text allows it to
+    if (attribute != 9) return kInvalidValue;
     const std::lock_guard lock(state);
     const Block* b = holder(address, 1);
     if (!b) return kInvalidValue;

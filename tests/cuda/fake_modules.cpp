@@ -16,11 +16,19 @@ struct FunctionState {
     int shared = 48 * 1024;
 };
 struct ModuleState {
-    ContextState* context;
+    explicit ModuleState(ContextState* context) : made(context) {}
+    const Made made;
     std::string lowered, expression;
     FunctionState function{};
 };
 std::set<ModuleState*> modules;
+// The function, if its module is loaded in the current context.
+FunctionState* function_of(void* function) {
+    const std::lock_guard lock(state);
+    for (ModuleState* m : modules)
+        if (&m->function == function && m->made.context == here() && m->made.stands()) return &m->function;
+    return fault("a function of no module of the current context"), nullptr;
+}
 
 const std::vector<kernels::Row>& rows() {
     static const std::vector<kernels::Row> all = kernels::rows();
@@ -58,10 +66,9 @@ extern "C" {
 
 // The fake NVRTC's image: "fake cubin sm_90a", or "fake ptx compute_90"; the lowered name; the kernel's expression.
 int cuModuleLoadData(void** module, const void* image) {
-    IN_CONTEXT(cuModuleLoadData);
+    NOT_WHILE_CAPTURED(cuModuleLoadData);
     const char* text = static_cast<const char*>(image);
-    auto m = std::make_unique<ModuleState>();
-    m->context = here();
+    auto m = std::make_unique<ModuleState>(here());
     const int arch = devices()[size_t(here()->device)].arch;
     if (!std::strncmp(text,
                       "\x7f"
@@ -86,8 +93,12 @@ int cuModuleLoadData(void** module, const void* image) {
     return kOk;
 }
 int cuModuleUnload(void* module) {
+    NOT_WHILE_CAPTURED(cuModuleUnload);
     const std::lock_guard lock(state);
-    if (!modules.erase(static_cast<ModuleState*>(module))) return fault("a module unloaded that is none"), kInvalidHandle;
+    const auto found = modules.find(static_cast<ModuleState*>(module));
+    if (found == modules.end() || (*found)->made.context != here() || !(*found)->made.stands())
+        return fault("a module unloaded that is none of the current context"), kInvalidHandle;
+    modules.erase(found);
     return delete static_cast<ModuleState*>(module), kOk;
 }
 int cuModuleGetFunction(void** function, void* module, const char* name) {
@@ -99,26 +110,32 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
 int cuFuncSetAttribute(void* function, int attribute, int value) {
     IN_CONTEXT(cuFuncSetAttribute);
     const int arch = devices()[size_t(here()->device)].arch, most = (arch == 90 ? 227 : arch == 80 ? 163 : arch == 75 ? 64 : 99) * 1024;
-    if (attribute != 8 || value > most) return kInvalidValue;
-    return static_cast<FunctionState*>(function)->shared = value, kOk;
+    FunctionState* f = function_of(function);
+    if (!f) return kInvalidHandle;
+    if (attribute != 8 || value < 0 || value > most) return kInvalidValue;
+    return f->shared = value, kOk;
 }
 int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* stream, void** arguments,
                    void**) {
     IN_CONTEXT(cuLaunchKernel);
     STREAM(stream);
-    const FunctionState& f = *static_cast<FunctionState*>(function);
+    const FunctionState* known = function_of(function);
+    if (!known) return kInvalidHandle;
+    const FunctionState& f = *known;
     if (!f.row) return 98; // a real cubin does not run here
-    if (!x || !y || !z || y > 65535 || z > 65535 || bx != unsigned(f.row->threads) || by != 1 || bz != 1 || int(shared) > f.shared || int(shared) < f.row->smem)
+    if (!x || !y || !z || x > 0x7fffffff || y > 65535 || z > 65535 || bx != unsigned(f.row->threads) || by != 1 || bz != 1 || int(shared) > f.shared ||
+        int(shared) < f.row->smem)
         return fault("a launch of " + f.row->name + " with sizes that are not allowed"), kInvalidValue;
     const auto kernel = launchers().at(f.row->name)({{x, y, z}, {bx, by, bz}, shared}, arguments);
     s->enqueue([context = here(), name = f.row->name, kernel] { run_kernel(context, name, kernel); });
     return kOk;
 }
 int cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* base, const uint64_t* sizes, const uint64_t* strides, const uint32_t* box,
-                           const uint32_t* steps, int interleave, int swizzle, int, int) {
+                           const uint32_t* steps, int interleave, int swizzle, int promotion, int outside) {
     ENTRY(cuTensorMapEncodeTiled);
-    bool legal = (type == 6 || type == 9) && rank == 4 && reinterpret_cast<uintptr_t>(base) % 16 == 0 && box[0] == 64 && box[1] <= 256 && box[2] == 1 &&
-                 box[3] == 1 && interleave == 0 && swizzle == 3;
+    bool legal = reinterpret_cast<uintptr_t>(map) % 64 == 0 && base && promotion >= 0 && promotion <= 3 && outside == 0 && (type == 6 || type == 9) &&
+                 rank == 4 && reinterpret_cast<uintptr_t>(base) % 16 == 0 && box[0] == 64 && box[1] >= 1 && box[1] <= 256 && box[2] == 1 && box[3] == 1 &&
+                 interleave == 0 && swizzle == 3;
     for (int d = 0; d < 4; ++d) legal = legal && sizes[d] >= 1 && sizes[d] <= uint64_t(1) << 32 && steps[d] == 1;
     for (int d = 0; d < 3; ++d) legal = legal && strides[d] % 16 == 0 && strides[d] < uint64_t(1) << 40 && strides[d] > 0;
     if (!legal) return kInvalidValue;

@@ -16,6 +16,7 @@ namespace {
 struct Program {
     std::string source, expression, lowered, image, log;
     std::map<std::string, std::string> headers;
+    bool compiled = false, cubin = false;
 };
 std::string variable(const char* name, const char* otherwise) {
     const char* value = std::getenv(name);
@@ -30,6 +31,23 @@ std::vector<int> architectures() {
         at = *end ? end + 1 : end;
     }
     return all;
+}
+// 5 for what NVRTC would not take: an option that it does not have, an architecture that it does not know, Hopper's own instructions before CUDA 12.
+int refused(const std::string& option, std::string& target) {
+    for (const char* known : {"-default-device", "--std=c++17", "--use_fast_math", "-diag-suppress=2473"})
+        if (option == known) return 0;
+    const std::string name = "--gpu-architecture=";
+    if (option.compare(0, name.size(), name)) return 5;
+    target = option.substr(name.size());
+    const size_t number = target.find('_') + 1;
+    char* end = nullptr;
+    const int arch = int(std::strtol(target.c_str() + number, &end, 10));
+    const std::string kind = target.substr(0, number), letter = end;
+    if (kind != "sm_" && kind != "compute_") return 5;
+    if (!letter.empty() && (letter != "a" || arch < 90 || std::atoi(variable("FAKE_NVRTC_VERSION", "12040").c_str()) < 12000)) return 5;
+    for (const int a : architectures())
+        if (a == arch) return 0;
+    return 5;
 }
 // Every file that is included must have been given.
 bool includes_are_there(const Program& p, const std::string& text, std::string& missing, int depth = 0) {
@@ -58,17 +76,21 @@ int nvrtcCreateProgram(void** program, const char* source, const char*, int coun
     return *program = p, 0;
 }
 int nvrtcDestroyProgram(void** program) { return delete static_cast<Program*>(*program), *program = nullptr, 0; }
-int nvrtcAddNameExpression(void* program, const char* expression) { return static_cast<Program*>(program)->expression = expression, 0; }
+int nvrtcAddNameExpression(void* program, const char* expression) {
+    auto& p = *static_cast<Program*>(program);
+    return p.compiled ? 8 : (p.expression = expression, 0);
+}
 int nvrtcCompileProgram(void* program, int count, const char* const* options) {
     auto& p = *static_cast<Program*>(program);
     std::string target, missing;
     for (int i = 0; i < count; ++i)
-        if (!std::strncmp(options[i], "--gpu-architecture=", 19)) target = options[i] + 19;
+        if (const int status = refused(options[i], target)) return p.log = std::string("invalid option: ") + options[i], status;
     if (!includes_are_there(p, p.source, missing)) return p.log = "no file " + missing, 6;
     if (const std::string text = variable("FAKE_NVRTC_FAILS", ""); !text.empty()) return p.log = text, 6;
     std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(variable("FAKE_NVRTC_MS", "0").c_str())));
+    p.compiled = true, p.cubin = target[0] == 's';
     p.lowered = "lowered " + p.expression;
-    p.image = (target[0] == 's' ? "fake cubin " : "fake ptx ") + target + "\n" + p.lowered + "\n" + p.expression;
+    p.image = (p.cubin ? "fake cubin " : "fake ptx ") + target + "\n" + p.lowered + "\n" + p.expression;
     if (const std::string log = variable("FAKE_NVRTC_LOG", ""); !log.empty()) {
         const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
         const std::string line = target + " " + p.expression + "\n";
@@ -81,9 +103,13 @@ int nvrtcGetProgramLogSize(void* program, size_t* size) { return *size = static_
 int nvrtcGetProgramLog(void* program, char* to) { return std::strcpy(to, static_cast<Program*>(program)->log.c_str()), 0; }
 int nvrtcGetPTXSize(void* program, size_t* size) { return *size = static_cast<Program*>(program)->image.size() + 1, 0; }
 int nvrtcGetPTX(void* program, char* to) { return std::strcpy(to, static_cast<Program*>(program)->image.c_str()), 0; }
-int nvrtcGetCUBINSize(void* program, size_t* size) { return nvrtcGetPTXSize(program, size); }
-int nvrtcGetCUBIN(void* program, char* to) { return nvrtcGetPTX(program, to); }
-int nvrtcGetLoweredName(void* program, const char*, const char** name) { return *name = static_cast<Program*>(program)->lowered.c_str(), 0; }
+int nvrtcGetCUBINSize(void* program, size_t* size) { return static_cast<Program*>(program)->cubin ? nvrtcGetPTXSize(program, size) : (*size = 0, 0); }
+int nvrtcGetCUBIN(void* program, char* to) { return static_cast<Program*>(program)->cubin ? nvrtcGetPTX(program, to) : 4; }
+int nvrtcGetLoweredName(void* program, const char* expression, const char** name) {
+    const auto& p = *static_cast<Program*>(program);
+    if (!p.compiled) return 9;
+    return p.expression != expression ? 10 : (*name = p.lowered.c_str(), 0);
+}
 int nvrtcGetNumSupportedArchs(int* count) { return *count = int(architectures().size()), 0; }
 int nvrtcGetSupportedArchs(int* list) {
     const auto all = architectures();

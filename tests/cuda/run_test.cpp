@@ -239,6 +239,45 @@ TEST_F(Gpu, ADeadContextSaysSoAndAnotherCanBeMade) {
     described(context);
 }
 
+// The primary context is the process's: what was made in it before a reset is gone, though nobody told its owners, and its handle may be the same as before.
+TEST_F(Gpu, ContextsThatAreResetUnderneathAreDeadToo) {
+    cases::Sample sample(plain());
+    const Context first = gpu::context(), second = gpu::context();
+    const Plan p = plan(first, sample.described(), ATTN_BACKEND_FLASH), q = plan(second, sample.described(), ATTN_BACKEND_FLASH);
+    Stream stream;
+    ASSERT_TRUE(succeeded(attn_stream_create(second, stream.out())));
+    {
+        DeviceSample there(first, kAmpere, sample, false), unaware(second, kAmpere, sample, false);
+        FAKE(fake_cuda_fail)("kernel", 719, 0);
+        EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_LAUNCH_FAILED (719) while "}));
+        const Context anew = gpu::context();
+        ASSERT_TRUE(anew);
+        EXPECT_TRUE(failed(attn_run(q, &unaware.args), ATTN_DEVICE_ERROR, {"cuda:1 is dead", "resetting the dead primary context", "make another context"}));
+        EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_LAUNCH_FAILED (719): the context of cuda:1 is dead"}));
+        DeviceSample fresh(anew, kAmpere, sample, false);
+        ASSERT_TRUE(succeeded(attn_run(plan(anew, sample.described(), ATTN_BACKEND_FLASH), &fresh.args)));
+        fresh.fetch();
+        EXPECT_TRUE(agrees(sample));
+    }
+}
+
+// CUDA promises only another process a fresh start.
+TEST_F(Gpu, AResetThatHelpsNothingSaysSo) {
+    cases::Sample sample(plain());
+    {
+        const Context context = gpu::context();
+        DeviceSample there(context, kAmpere, sample, false);
+        FAKE(fake_cuda_fail)("kernel", 700, 0);
+        EXPECT_FALSE(succeeded(attn_run(plan(context, sample.described(), ATTN_BACKEND_FLASH), &there.args)));
+        attn_context_options options{};
+        options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA, options.device = kAmpere;
+        attn_context none = nullptr;
+        FAKE(fake_cuda_fail)("cuDevicePrimaryCtxReset", 700, 0);
+        EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_DEVICE_ERROR, {"CUDA_ERROR_ILLEGAL_ADDRESS (700) while resetting", "another process"}));
+    }
+    described(gpu::context());
+}
+
 TEST_F(Gpu, CancelledBeforeItBegins) {
     const Context context = gpu::context();
     cases::Sample sample(plain());
