@@ -113,6 +113,55 @@ TEST_F(Fences, AccumulatorReadEarlyIsNaN) {
     EXPECT_TRUE(std::isnan(last));
 }
 
+// ---- what Hopper's instructions take ---------------------------------------------------
+using Limits = Lazy;
+void meet(int id, int threads) { ptx::named_barrier(id, threads); }
+TEST_F(Limits, NamedBarriersOfWholeWarps) {
+    EXPECT_EQ(run(meet, 64, 0, 1, 64).violations, 0u) << emu::report.first;
+    expect_found(run(meet, 64, 0, 0, 64), "named barrier 0");
+    expect_found(run(meet, 64, 0, 16, 64), "named barrier 16");
+    expect_found(run(meet, 64, 0, 1, 40), "whole warps");
+}
+void expect_of(int arrivals, int bytes) {
+    auto* bar = reinterpret_cast<uint64_t*>(ptx::dynamic_smem());
+    ptx::mbarrier_init(bar, arrivals);
+    ptx::mbarrier_arrive_expect(bar, bytes);
+}
+TEST_F(Limits, ArrivalsAndBytesOfAnMbarrier) {
+    EXPECT_EQ(run(expect_of, 1, 8, 1, (1 << 20) - 1).violations, 0u) << emu::report.first;
+    expect_found(run(expect_of, 1, 8, 0, 16), "0 arrivals");
+    expect_found(run(expect_of, 1, 8, 1 << 20, 16), "arrivals");
+    expect_found(run(expect_of, 1, 8, 1, 1 << 20), "can be counted");
+}
+void at_offset(int offset) {
+    unsigned char* smem = ptx::dynamic_smem();
+    for (int i = int(threadIdx.x); i < 1024; i += 128) ptx::write(reinterpret_cast<Chunk*>(smem) + i, Chunk{});
+    ptx::proxy_fence();
+    __syncthreads();
+    Accum<16, 64> S;
+    ptx::wgmma_fence();
+    const uint64_t d = ptx::smem_descriptor(smem, offset, 16, 1024);
+    ptx::wgmma_m64k16<bf16, 64, false, false>(S.x[0], nullptr, d, d);
+    ptx::wgmma_commit(), wgmma_wait<0>(S);
+}
+TEST_F(Limits, PatternsStartOn1024Bytes) {
+    for (const int offset : {0, 32, 96, 1024}) EXPECT_EQ(run(at_offset, 128, 16384, offset).violations, 0u) << emu::report.first;
+    for (const int offset : {128, 512}) expect_found(run(at_offset, 128, 16384, offset), "does not start on 1024 bytes");
+}
+void bring(ptx::TensorMap map) {
+    auto* bar = reinterpret_cast<uint64_t*>(ptx::dynamic_smem() + map.box_rows * 128);
+    ptx::mbarrier_init(bar, 1), ptx::mbarrier_init_fence();
+    ptx::mbarrier_arrive_expect(bar, map.box_rows * 128);
+    ptx::tma_load(ptx::dynamic_smem(), map, bar, 0, 0, 0, 0);
+    ptx::mbarrier_wait(bar, 0);
+}
+TEST_F(Limits, BoxesOfUpTo256Rows) {
+    emu::Buffer<bf16> m(257 * 64);
+    const auto rows = [&](int n) { return ptx::TensorMap{m.data(), 64, 257, 1, 1, 64, 257 * 64, 257 * 64, n}; };
+    EXPECT_EQ(run(bring, 1, 256 * 128 + 8, rows(256)).violations, 0u) << emu::report.first;
+    expect_found(run(bring, 1, 257 * 128 + 8, rows(257)), "257 rows");
+}
+
 // ---- shared memory ---------------------------------------------------------------------
 using Shared = Lazy;
 template <bool kBarrier>

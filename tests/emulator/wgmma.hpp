@@ -22,6 +22,7 @@ inline void settle(emu::MBarrier& m) {
 }
 inline void mbarrier_init(uint64_t* bar, int count, emu::Where w = emu::Where::current()) {
     emu::smem_offset(bar, 8, w);
+    if (count < 1 || count >= 1 << 20) emu::fail("an mbarrier of " + std::to_string(count) + " arrivals", w);
     emu::MBarrier m;
     m.expected = m.pending = count;
     emu::block->mbarriers[bar] = m;
@@ -47,7 +48,8 @@ inline void warp_arrive(uint64_t* bar, emu::Where w = emu::Where::current()) {
     if (emu::self->lane == 0) mbarrier_arrive(bar, w);
 }
 inline void mbarrier_arrive_expect(uint64_t* bar, int bytes, emu::Where w = emu::Where::current()) {
-    barrier_at(bar, w).bytes += bytes;
+    emu::MBarrier& m = barrier_at(bar, w);
+    if ((m.bytes += bytes) >= 1 << 20) emu::fail("an mbarrier that expects " + std::to_string(m.bytes) + " bytes; fewer than 2^20 can be counted", w);
     mbarrier_arrive(bar, w);
 }
 inline void mbarrier_wait(uint64_t* bar, int parity, emu::Where w = emu::Where::current()) {
@@ -56,7 +58,11 @@ inline void mbarrier_wait(uint64_t* bar, int parity, emu::Where w = emu::Where::
     emu::join(emu::clocks[emu::self->warp], m.clock);
 }
 // bar.sync: `threads` threads meet at barrier `id`.
-inline void named_barrier(int id, int threads, emu::Where w = emu::Where::current()) { emu::barrier(id, threads, w); }
+inline void named_barrier(int id, int threads, emu::Where w = emu::Where::current()) {
+    if (id < 1 || id > 15) emu::fail("named barrier " + std::to_string(id) + "; 1 to 15 are there beside __syncthreads' own", w);
+    if (threads <= 0 || threads % 32) emu::fail("a named barrier of " + std::to_string(threads) + " threads; whole warps meet", w);
+    emu::barrier(id, threads, w);
+}
 
 // ---- TMA -------------------------------------------------------------------------------
 // The copy engine's work, 16 bytes at a time; `source` says whence, nullptr for zeros. It lands when nobody can go on without it.
@@ -88,6 +94,7 @@ void copy_later(std::byte* out, int bytes, uint64_t* bar, Source source, emu::Wh
 inline void tma_load(void* dst, const TensorMap& map, uint64_t* bar, int column, int row, int head, int batch, emu::Where w = emu::Where::current()) {
     auto* out = static_cast<std::byte*>(dst);
     if (smem_address(out) % 1024) emu::fail("a 128-byte-swizzled box must start on 1024 bytes", w);
+    if (map.box_rows < 1 || map.box_rows > 256) emu::fail("a box of " + std::to_string(map.box_rows) + " rows; 1 to 256 can be had", w);
     if ((map.row | map.head | map.batch) % 8 || reinterpret_cast<uintptr_t>(map.base) % 16 || map.columns % 8)
         emu::fail("a tensor map needs base and strides in multiples of 16 bytes", w);
     copy_later(
@@ -112,6 +119,7 @@ inline uint64_t smem_descriptor(const void* tile, int offset, int leading, int s
 }
 inline const std::byte* through_descriptor(uint64_t d, int mn, int k, bool mn_major, emu::Where w) {
     const auto field = [&](int at) { return uint32_t(d >> at & 0x3FFF) << 4; };
+    if (field(0) % 1024 >= 128) emu::fail("a wgmma descriptor whose pattern does not start on 1024 bytes; its base offset is 0", w);
     uint32_t a = mn_major ? field(0) + uint32_t(mn / 64) * field(16) + uint32_t(k / 8) * field(32) + uint32_t(k % 8 * 128 + mn % 64 * 2)
                           : field(0) + uint32_t(mn / 8) * field(32) + uint32_t(mn % 8 * 128 + k * 2);
     a ^= (a >> 7 & 7) << 4;
@@ -229,9 +237,13 @@ void wgmma_wait(emu::Where w = emu::Where::current()) {
         },
         w);
 }
-template <int>
-void setmaxnreg_inc() {}
-template <int>
-void setmaxnreg_dec() {}
+template <int N>
+void setmaxnreg_inc() {
+    static_assert(N % 8 == 0 && N >= 24 && N <= 256);
+}
+template <int N>
+void setmaxnreg_dec() {
+    static_assert(N % 8 == 0 && N >= 24 && N <= 256);
+}
 
 } // namespace ptx
