@@ -1,61 +1,18 @@
 // first_light — the first program to run on a GPU: each PTX verb, swizzle, matrix descriptor, TMA box and fence against plain arithmetic, then one problem of
-// each kernel family against the double-precision reference. What the emulator believes is then known to be true, or is to be mended.
-//   first_light [KERNELS_FOLDER [VERBS_FOLDER]]
+// each kernel family against the double-precision reference. What the emulator believes is then known to be true, or is to be mended: beside what is wrong
+// stands where to look, and descriptors are tried with other offsets until one is right. What hangs or dies is said so, and the rest is tried all the same.
+//   first_light [--seconds N] [KERNELS_FOLDER [VERBS_FOLDER]]    a kernel that takes longer than N (5) hangs
+//   first_light --rehearse    the watching alone, without a GPU: what is right, wrong, hangs, dies and falls silent
 // Exit 0; 1 something is wrong; 3 no CUDA device, no libcuda or no NVRTC.
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 
-#include "../../tests/native/sample.hpp"
-#include "../../tests/reference/judge.hpp"
-#include "gpu.hpp"
-// The parameters of kernels, as their own sources declare them; under g++ those bring the emulator, of which nothing runs here.
-#include "flash_sm80.cuh"
-#include "mask_tiles.cuh"
-#include "memory_efficient.cuh"
-#include "naive.cuh"
+#include "hopper.hpp"
+#include "problem.hpp"
 
 namespace {
-
-using reference::Type;
-template <class E>
-constexpr bool is_half = std::is_same_v<E, fp16>;
-template <class E>
-const char* name_of = std::is_same_v<E, fp16>   ? "fp16"
-                      : std::is_same_v<E, bf16> ? "bf16"
-                                                : "float";
-
-void expect(bool right, const std::string& what) {
-    if (!right) throw std::runtime_error(what);
-}
-template <class E>
-std::vector<E> random_elements(size_t n, uint64_t seed) {
-    cases::Random r(seed);
-    std::vector<E> all;
-    for (size_t i = 0; i < n; ++i) all.push_back(ptx::from_float<E>(float(r.normal())));
-    return all;
-}
-// c against A B^T and d against round(c) B, as loops say.
-template <class E>
-void expect_products(const std::vector<float>& c, const std::vector<float>& d, int rows, int width, const std::function<double(int, int)>& a,
-                     const std::function<double(int, int)>& b) {
-    for (int i = 0; i < rows; ++i) {
-        for (int j = 0; j < 64; ++j) {
-            double s = 0;
-            for (int k = 0; k < width; ++k) s += a(i, k) * b(j, k);
-            const double met = double(c[size_t(i * 64 + j)]);
-            expect(std::fabs(met - s) <= 1e-3,
-                   "A B^T[" + std::to_string(i) + "][" + std::to_string(j) + "] is " + std::to_string(met) + ", not " + std::to_string(s));
-        }
-        for (int j = 0; j < width && !d.empty(); ++j) {
-            double s = 0;
-            for (int k = 0; k < 64; ++k) s += double(ptx::to_float(ptx::from_float<E>(c[size_t(i * 64 + k)]))) * b(k, j);
-            const double met = double(d[size_t(i * width + j)]);
-            expect(std::fabs(met - s) <= 2e-2,
-                   "A B[" + std::to_string(i) + "][" + std::to_string(j) + "] is " + std::to_string(met) + ", not " + std::to_string(s));
-        }
-    }
-}
 
 template <class E>
 void mma_sync(Gpu& gpu, int width) {
@@ -82,6 +39,43 @@ void wgmma(Gpu& gpu, int width) {
         return [&m, rows, columns](int i, int k) { return i < rows && k < columns ? double(ptx::to_float(m[size_t(i * columns + k)])) : 0.0; };
     };
     expect_products<E>(C.host(), D.host(), 64, width, at(a), at(b));
+}
+// exp2 and log2 as the softmax needs them, roundings as the emulator does them.
+void special_numbers(Gpu& gpu) {
+    std::vector<float> x{0.f,     -0.f,     1.f,      -1.f,       -INFINITY,      INFINITY,         NAN,           -126.f,
+                         -127.5f, -200.f,   -1e30f,   3e38f,      0x1p-149f,      0x1p-127f,        65504.f,       65519.f,
+                         65520.f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, 1.f + 0x1p-11f, 1.f + 0x1.8p-10f, 1.f + 0x1p-8f, 1.f + 0x1.8p-7f,
+                         3.39e38f};
+    cases::Random r(13);
+    while (x.size() < 256) x.push_back(float(r.normal() * 8));
+    const size_t n = x.size();
+    const Gpu::Array<float> in(gpu, x), e(gpu, n), l(gpu, n);
+    const Gpu::Array<uint32_t> half(gpu, 2 * n), bfloat(gpu, 2 * n);
+    gpu.launch("verbs.cuh", "numbers", 2, 1, 1, 128, 0, in.data(), e.data(), l.data(), half.data(), bfloat.data());
+    const auto exp2s = e.host(), log2s = l.host();
+    const auto halves = half.host(), bfloats = bfloat.host();
+    for (size_t i = 0; i < n; ++i) {
+        const std::string of = " of " + std::to_string(x[i]) + " is ";
+        const auto near = [&](const char* what, float met, double right, double least) { // below the least normal number nothing is asked but 0 or near it
+            const bool same = std::isnan(right)   ? std::isnan(met)
+                              : std::isinf(right) ? double(met) == right
+                                                  : std::fabs(double(met) - right) <= 4e-7 * std::fabs(right) + least;
+            expect(same, what + of + std::to_string(met) + ", not " + std::to_string(right));
+        };
+        near("exp2", exp2s[i], double(std::exp2(x[i])), 0x1p-126);
+        near("log2", log2s[i], std::fabs(x[i]) < 0x1p-126f ? double(-INFINITY) : double(std::log2(x[i])), 4e-7);
+        if (std::isnan(x[i])) continue;
+        const auto rounded = [&](const char* what, uint32_t met, uint32_t right) {
+            expect(met == right, what + of + std::to_string(met) + ", not " + std::to_string(right));
+        };
+        rounded("fp16", halves[n + i], ptx::from_float<fp16>(x[i]).bits), rounded("the pair of fp16", halves[i], ptx::pack<fp16>(x[i], 1.f));
+        rounded("bf16", bfloats[n + i], ptx::from_float<bf16>(x[i]).bits), rounded("the pair of bf16", bfloats[i], ptx::pack<bf16>(x[i], 1.f));
+    }
+}
+void counter(Gpu& gpu) {
+    const Gpu::Array<uint64_t> sum(gpu, std::vector<uint64_t>{5});
+    gpu.launch("verbs.cuh", "count", 3, 1, 1, 64, 0, sum.data());
+    expect(sum.host()[0] == 5 + 3 * ((uint64_t(64) << 32) + 63 * 32), "a 64-bit counter of three blocks");
 }
 void fences(Gpu& gpu) {
     const auto a = random_elements<bf16>(64 * 64, 5);
@@ -121,191 +115,107 @@ void smem_start(Gpu& gpu) {
     expect(at.host()[0] == 0, "dynamic shared memory starts " + std::to_string(at.host()[0]) + " bytes past a multiple of 1024");
 }
 
-// ---- one problem of each kernel family -------------------------------------------------
-template <class E>
-class Attention {
-public:
-    Attention(Gpu& gpu, const cases::Case& c)
-        : gpu_(gpu),
-          sample_(c),
-          p_(sample_.problem),
-          judge_(p_),
-          Q_(gpu, sample_.Q.bytes),
-          K_(gpu, sample_.K.bytes),
-          V_(gpu, sample_.V.bytes),
-          O_(gpu, sample_.O.bytes.size()),
-          LSE_(gpu, size_t(p_.B * p_.Hq * p_.Sq)),
-          lengths_(gpu, p_.key_lengths),
-          keep_(gpu, p_.keep.data),
-          visited_(gpu, std::vector<uint64_t>(1)) {}
+constexpr const char* kSwizzle = "SharedTile and the ldmatrix addresses of mma_ABt and mma_AB (tile.cuh), the fragment maps (mma.hpp)";
+constexpr const char* kTensor = "what stands above first; else Accum's and FragA's places of elements (tile.cuh), through_descriptor (wgmma.hpp)";
 
-    void run(const kernels::Row& row, int block_m, int block_n) {
-        const bool packed = row.expression.find("PackedMask") != std::string::npos, hopper = row.oldest == 90, plain = row.file == "memory_efficient.cuh";
-        const unsigned blocks = unsigned((p_.Sq + block_m - 1) / block_m), H = unsigned(p_.Hq), B = unsigned(p_.B);
-        const ColumnStrides columns{1, 1, 1, 1};
-        const auto go = [&](const auto& mask) {
-            const auto grid = [&](const auto&... args) {
-                gpu_.launch(row.file, row.expression, blocks, H, B, unsigned(row.threads), size_t(row.smem), args...);
-            };
-            struct {
-                cuda::TensorMap Q, K, V;
-            } maps;
-            if (hopper) maps = {map(Q_.data(), sample_.Q, block_m), map(K_.data(), sample_.K, block_n), map(V_.data(), sample_.V, block_n)};
-            if (hopper) grid(maps, problem(), mask);
-            else if (plain) grid(problem(), columns, mask);
-            else grid(problem(), mask);
-        };
-        if (packed) go(pack(block_m, block_n));
-        else go(RuleMask{mask()});
-        judge();
+std::vector<attempts::Attempt> attempts_on(Gpu& gpu) {
+    std::vector<attempts::Attempt> all;
+    const auto attempt = [&](const std::string& what, const std::string& mend, std::function<void()> run) { all.push_back({what, mend, std::move(run)}); };
+    attempt("dynamic shared memory starts on 1024 bytes", "dynamic_smem (ptx.cuh): round it up, and ask for 1024 bytes more (rows.hpp)",
+            [&] { smem_start(gpu); });
+    attempt("votes, shuffles, hide_unless, low_bits", "the verb named (ptx.cuh)", [&] { warp(gpu); });
+    attempt("exp2 and log2 of what is special, roundings",
+            "softmax.cuh takes exp2(-inf) for 0 and log2(0) for -inf; from_float and pack (ptx.cuh, emulator.hpp)", [&] { special_numbers(gpu); });
+    attempt("64-bit counters", "add (ptx.cuh)", [&] { counter(gpu); });
+    if (gpu.architecture >= 80) {
+        attempt("cp.async zero fill", "cp_async_16 (ptx.cuh, mma.hpp)", [&] { zero_fill(gpu); });
+        for (const int width : {32, 64, 96, 128, 192, 256}) {
+            attempt("ldmatrix, swizzle, mma.sync bf16, width " + std::to_string(width), kSwizzle, [&gpu, width] { mma_sync<bf16>(gpu, width); });
+            attempt("ldmatrix, swizzle, mma.sync fp16, width " + std::to_string(width), kSwizzle, [&gpu, width] { mma_sync<fp16>(gpu, width); });
+        }
     }
-    void run_naive(const kernels::Row& row) {
-        const Gpu::Array<float> P(gpu_, size_t(p_.B * p_.Hq * p_.Sq * p_.Sk));
-        gpu_.launch(row.file, row.expression, unsigned((p_.Sq + kNaiveWarps - 1) / kNaiveWarps), unsigned(p_.Hq), unsigned(p_.B), unsigned(row.threads), 0,
-                    problem(), ColumnStrides{1, 1, 1, 1}, mask(), DenseKeep{p_.keep ? keep_.data() : nullptr, p_.Sq * p_.Sk * p_.Hq, p_.Sq * p_.Sk, p_.Sk, 1},
-                    P.data());
-        judge();
+    if (gpu.architecture == 90) {
+        attempt("TMA box: coordinates, swizzle, what lies outside, bytes counted",
+                "tma_load's order of coordinates (ptx_sm90.cuh), tensor_map (run.cpp), copy_later (wgmma.hpp); if it hangs, the bytes expected of a box",
+                [&] { tma_box(gpu); });
+        for (const auto [rows, row0, N] : {std::array{64, 0, 64}, {128, 64, 64}, {192, 128, 128}})
+            attempt("wgmma K-major, rows " + std::to_string(row0) + ".. of " + std::to_string(rows) + ", N " + std::to_string(N),
+                    "SlabTile::k_major (flash_sm90.cuh), smem_descriptor (ptx_sm90.cuh), through_descriptor (wgmma.hpp)",
+                    [&gpu, rows = rows, row0 = row0, N = N] { k_major(gpu, rows, row0, N); });
+        for (const auto [K, N] : {std::array{64, 64}, {128, 64}, {128, 128}, {64, 192}, {64, 256}})
+            attempt("wgmma MN-major, A from registers, K " + std::to_string(K) + ", N " + std::to_string(N),
+                    "SlabTile::mn_major (flash_sm90.cuh), through_descriptor (wgmma.hpp)", [&gpu, K = K, N = N] { mn_major(gpu, K, N); });
+        for (const int width : {64, 128, 192, 256}) {
+            attempt("TMA, descriptors, wgmma bf16, width " + std::to_string(width), kTensor, [&gpu, width] { wgmma<bf16>(gpu, width); });
+            attempt("TMA, descriptors, wgmma fp16, width " + std::to_string(width), kTensor, [&gpu, width] { wgmma<fp16>(gpu, width); });
+        }
+        attempt("two groups of wgmma in flight", "wgmma_wait<1> and pin (flash_sm90.cuh), wgmma_wait (wgmma.hpp)", [&] { overlapped(gpu); });
+        attempt("proxy fence, mbarrier parity, bulk copy", "proxy_fence, mbarrier_wait, bulk_load (ptx_sm90.cuh, wgmma.hpp)", [&] { fences(gpu); });
+        attempt("rows cleared between TMA and wgmma, and overwritten by TMA", "clear_from and await_values (flash_sm90.cuh), proxy_fence (wgmma.hpp)",
+                [&] { cleared(gpu); });
+        attempt("ring of a producer and two consumers: first phases, arrivals, registers, named barrier",
+                "Ring and the waits on empty barriers (flash_sm90.cuh), warp_arrive, setmaxnreg, named_barrier (ptx_sm90.cuh)", [&] { pipeline(gpu); });
     }
+    for (const kernels::Row& row : kernels::rows()) {
+        const bool runs = row.oldest == 90 ? gpu.architecture == 90 : gpu.architecture >= row.oldest;
+        const bool chosen = row.file == "naive.cuh" || row.file == "memory_efficient.cuh" || row.name.find("d64.") != std::string::npos ||
+                            row.name.find("d128.bf16") != std::string::npos;
+        if (!runs || !chosen || row.name.find("termed") != std::string::npos) continue;
+        const std::string mend = row.oldest == 90 ? "setmaxnreg, the order of waits and arrivals, if everything above is right" : "";
+        if (row.expression.find("fp16") != std::string::npos) attempt(row.name, mend, [&gpu, row] { problem_of<fp16>(gpu, row, Type::f16); });
+        else if (row.expression.find("bf16") != std::string::npos) attempt(row.name, mend, [&gpu, row] { problem_of<bf16>(gpu, row, Type::bf16); });
+        else attempt(row.name, mend, [&gpu, row] { problem_of<float>(gpu, row, Type::f32); });
+    }
+    return all;
+}
 
-private:
-    template <class T>
-    static Matrices<T> matrices(unsigned char* data, const cases::Tensor& t) {
-        return {reinterpret_cast<T*>(data), t.strides[0], t.strides[1], t.strides[2]};
-    }
-    cuda::TensorMap map(const void* base, const cases::Tensor& t, int box) const {
-        return gpu_.tensor_map(base, is_half<E>, t.shape[3], t.shape[2], t.shape[1], t.shape[0], t.strides[2], t.strides[1], t.strides[0], box);
-    }
-    Problem<E> problem() const {
-        Problem<E> d{};
-        d.Q = matrices<const E>(Q_.data(), sample_.Q), d.K = matrices<const E>(K_.data(), sample_.K), d.V = matrices<const E>(V_.data(), sample_.V);
-        d.O = matrices<E>(O_.data(), sample_.O), d.LSE = LSE_.data(), d.visited = visited_.data();
-        d.heads = int(p_.Hq), d.group = int(p_.Hq / p_.Hkv), d.q_len = int(p_.Sq), d.k_len = int(p_.Sk), d.D = int(p_.D), d.Dv = int(p_.Dv);
-        d.chunks = 1, d.chunk_keys = 1 << 30, d.scale = p_.scale;
-        return d;
-    }
-    attn::Mask mask() const {
-        attn::Mask m;
-        m.Sq = p_.Sq, m.Sk = p_.Sk, m.key_lengths = lengths_.data(), m.causal = p_.causal;
-        return m;
-    }
-    PackedMask pack(int block_m, int block_n) {
-        const auto up = [](int64_t n, int64_t to) { return int((n + to - 1) / to * to); };
-        const int rows = up(p_.Sq, block_m) / 64, columns = up(p_.Sk, block_n) / 64, cells = rows * columns, masks = int(p_.B * p_.Hq),
-                  query_blocks = rows * 64 / block_m;
-        words_ = std::make_unique<Gpu::Array<uint32_t>>(gpu_, size_t(masks * cells) * 128);
-        classes_ = std::make_unique<Gpu::Array<uint8_t>>(gpu_, size_t(masks * cells));
-        tile_rows_ = std::make_unique<Gpu::Array<TileRow>>(gpu_, size_t(masks * query_blocks));
-        blocks_ = std::make_unique<Gpu::Array<int>>(gpu_, size_t(masks * query_blocks * columns));
-        PackParams pack{};
-        pack.mask = mask(), pack.words = words_->data(), pack.classes = classes_->data(), pack.cell_rows = rows, pack.cell_columns = columns;
-        if (p_.keep)
-            pack.keep = keep_.data(), pack.keep_batch = p_.Sq * p_.Sk * p_.Hq, pack.keep_head = p_.Sq * p_.Sk, pack.keep_row = p_.Sk, pack.keep_column = 1;
-        gpu_.launch("mask_tiles.cuh", "pack_mask", unsigned(cells + kPackWarps - 1) / kPackWarps, unsigned(p_.Hq), unsigned(p_.B), kPackWarps * 32, 0, pack);
-        const ListParams list{classes_->data(), tile_rows_->data(), blocks_->data(), rows, columns, block_m / 64, block_n / 64, query_blocks, 1, 1 << 20};
-        gpu_.launch("mask_tiles.cuh", "tile_lists", unsigned(query_blocks), unsigned(masks), 1, 32, 0, list);
-        return {mask(), tile_rows_->data(), blocks_->data(), words_->data(), int(p_.Hq), 1, query_blocks, rows, columns};
-    }
-    void judge() {
-        const auto O = O_.host();
-        const auto lse = LSE_.host();
-        const auto& s = sample_.O.strides;
-        reference::Output out;
-        out.O = [&](int64_t b, int64_t h, int64_t i, int64_t d) {
-            return reference::load(O.data() + (b * s[0] + h * s[1] + i * s[2] + d * s[3]) * reference::bytes_of(p_.type), p_.type);
-        };
-        out.lse = [&](int64_t b, int64_t h, int64_t i) { return double(lse[size_t((b * p_.Hq + h) * p_.Sq + i)]); };
-        const reference::Verdict verdict = judge_(out);
-        expect(bool(verdict), verdict.wrong);
-    }
-
-    Gpu& gpu_;
-    cases::Sample sample_;
-    const reference::Problem& p_;
-    const reference::Judge judge_;
-    Gpu::Array<unsigned char> Q_, K_, V_, O_;
-    Gpu::Array<float> LSE_;
-    Gpu::Array<int32_t> lengths_;
-    Gpu::Array<uint8_t> keep_;
-    Gpu::Array<uint64_t> visited_;
-    std::unique_ptr<Gpu::Array<uint32_t>> words_;
-    std::unique_ptr<Gpu::Array<uint8_t>> classes_;
-    std::unique_ptr<Gpu::Array<TileRow>> tile_rows_;
-    std::unique_ptr<Gpu::Array<int>> blocks_;
-};
-
-template <class E>
-void problem_of(Gpu& gpu, const kernels::Row& row, Type type) {
-    cases::Case c;
-    c.name = row.name, c.type = type, c.B = 2, c.Hq = 4, c.Hkv = 2, c.Sq = 300, c.Sk = 450, c.key_lengths = {450, 333},
-    c.causal = row.name.find("packed") == std::string::npos;
-    if (!c.causal) c.keep = cases::Keep::blocks;
-    int M = 64, N = 64;
-    if (row.file == "flash_sm80.cuh" || row.file == "flash_sm90.cuh") {
-        int D = 64;
-        const std::string numbers = row.expression.substr(row.expression.find(row.oldest == 90 ? "Shape90<" : "Shape<") + (row.oldest == 90 ? 8 : 6));
-        if (std::sscanf(numbers.c_str(), "%d,%d,%d", &D, &M, &N) != 3) throw std::runtime_error("cannot read the shape of " + row.expression);
-        c.D = c.Dv = D;
-    }
-    Attention<E> attention(gpu, c);
-    if (row.file == "naive.cuh") attention.run_naive(row);
-    else attention.run(row, M, N);
+// The attempts from `first` on, in a process of their own.
+void on_gpu(const attempts::Speaker& to, size_t first, const std::string& kernels_folder, const std::string& verbs_folder) {
+    static cuda::Driver driver; // never unloaded: what hangs is left behind
+    static cuda::Nvrtc nvrtc;
+    int count = 0;
+    if (!driver.open() || driver.init(0) || driver.device_count(&count) || !count) return to.say('n', "no CUDA device");
+    if (!nvrtc.open()) return to.say('n', "no NVRTC; set ATTENTION_NVRTC");
+    try {
+        static Gpu gpu(driver, nvrtc, kernels_folder, verbs_folder);
+        to.say('d', gpu.name + ", sm_" + std::to_string(gpu.architecture));
+        attempts::work(to, attempts_on(gpu), first);
+    } catch (const std::exception& e) { to.say('x', e.what()); }
+}
+// Each way to end that a watcher must tell, without a GPU: first a kernel that never ends, by a driver of which it is never done.
+void rehearse(const attempts::Speaker& to, size_t first) {
+    static cuda::Driver endless{};
+    endless.event_create = [](cuda::Event*, unsigned) { return 0; };
+    endless.event_record = [](cuda::Event, cuda::Stream) { return 0; };
+    endless.event_query = [](cuda::Event) { return 600; };
+    static cuda::Driver dead = endless;
+    dead.event_query = [](cuda::Event) { return 700; };
+    to.say('d', "a rehearsal");
+    attempts::work(to,
+                   {{"what is right", "", [] {}},
+                    {"what is wrong", "the place to mend", [] { throw std::runtime_error("it is 2, not 1"); }},
+                    {"a kernel that hangs", "a barrier", [] { await(endless, "it", 0.1); }},
+                    {"a kernel that kills its context", "", [] { await(dead, "it", 0.1); }},
+                    {"a driver that hangs", "", [] { pause(); }},
+                    {"a crash", "", [] { raise(SIGKILL); }},
+                    {"what is right after all that", "", [] {}}},
+                   first);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
-    const std::string kernels_folder = argc > 1 ? argv[1] : FIRST_LIGHT_KERNELS, verbs_folder = argc > 2 ? argv[2] : FIRST_LIGHT_VERBS;
-    cuda::Driver driver;
-    cuda::Nvrtc nvrtc;
-    int count = 0;
-    if (!driver.open() || driver.init(0) || driver.device_count(&count) || !count) return std::puts("first_light: no CUDA device"), 3;
-    if (!nvrtc.open()) return std::puts("first_light: no NVRTC; set ATTENTION_NVRTC"), 3;
+    std::vector<std::string> given(argv + 1, argv + argc);
+    const bool rehearsal = given == std::vector<std::string>{"--rehearse"};
+    if (given.size() > 1 && given[0] == "--seconds") Gpu::seconds = std::atof(given[1].c_str()), given.erase(given.begin(), given.begin() + 2);
+    const std::string kernels_folder = given.size() > 0 ? given[0] : FIRST_LIGHT_KERNELS, verbs_folder = given.size() > 1 ? given[1] : FIRST_LIGHT_VERBS;
     const auto start = std::chrono::steady_clock::now();
-    try {
-        Gpu gpu(driver, nvrtc, kernels_folder, verbs_folder);
-        std::printf("first_light: %s, sm_%d\n", gpu.name.c_str(), gpu.architecture);
-        int wrong = 0, tried = 0;
-        const auto attempt = [&](const std::string& what, const auto& f) {
-            ++tried;
-            try {
-                f();
-                std::printf("ok     %s\n", what.c_str());
-            } catch (const std::exception& e) {
-                ++wrong;
-                std::printf("WRONG  %s: %s\n", what.c_str(), e.what());
-            }
-            std::fflush(stdout);
-        };
-        attempt("dynamic shared memory starts on 1024 bytes", [&] { smem_start(gpu); });
-        attempt("votes, shuffles, hide_unless, low_bits", [&] { warp(gpu); });
-        if (gpu.architecture >= 80) {
-            attempt("cp.async zero fill", [&] { zero_fill(gpu); });
-            for (const int width : {32, 64, 96, 128, 192, 256}) {
-                attempt("ldmatrix, swizzle, mma.sync bf16, width " + std::to_string(width), [&] { mma_sync<bf16>(gpu, width); });
-                attempt("ldmatrix, swizzle, mma.sync fp16, width " + std::to_string(width), [&] { mma_sync<fp16>(gpu, width); });
-            }
-        }
-        if (gpu.architecture == 90) {
-            for (const int width : {64, 128, 192, 256}) {
-                attempt("TMA box, descriptors, wgmma bf16, width " + std::to_string(width), [&] { wgmma<bf16>(gpu, width); });
-                attempt("TMA box, descriptors, wgmma fp16, width " + std::to_string(width), [&] { wgmma<fp16>(gpu, width); });
-            }
-            attempt("proxy fence, mbarrier parity, bulk copy", [&] { fences(gpu); });
-        }
-        for (const kernels::Row& row : kernels::rows()) {
-            const bool runs = row.oldest == 90 ? gpu.architecture == 90 : gpu.architecture >= row.oldest;
-            const bool chosen = row.file == "naive.cuh" || row.file == "memory_efficient.cuh" || row.name.find("d64.") != std::string::npos ||
-                                row.name.find("d128.bf16") != std::string::npos;
-            if (!runs || !chosen || row.name.find("termed") != std::string::npos) continue;
-            if (row.expression.find("fp16") != std::string::npos) attempt(row.name, [&] { problem_of<fp16>(gpu, row, Type::f16); });
-            else if (row.expression.find("bf16") != std::string::npos) attempt(row.name, [&] { problem_of<bf16>(gpu, row, Type::bf16); });
-            else if (row.file != "mask_tiles.cuh" && row.file != "merge.cuh") attempt(row.name, [&] { problem_of<float>(gpu, row, Type::f32); });
-        }
-        std::printf("first_light: %d of %d right, %.1f s\n", tried - wrong, tried,
-                    std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-        return wrong ? 1 : 0;
-    } catch (const std::exception& e) {
-        std::printf("first_light: %s\n", e.what());
-        return 1;
-    }
+    const int silence = 25000 + int(Gpu::seconds * 1000); // a compilation takes seconds too
+    const attempts::Tally tally =
+        rehearsal ? attempts::watch(rehearse, 1000)
+                  : attempts::watch([&](const attempts::Speaker& to, size_t first) { on_gpu(to, first, kernels_folder, verbs_folder); }, silence);
+    if (!tally.begun) return tally.otherwise;
+    std::printf("first_light: %zu of %zu right, %.1f s\n", tally.tried - tally.wrong, tally.tried,
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    return tally.wrong ? 1 : 0;
 }

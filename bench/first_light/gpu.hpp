@@ -1,5 +1,6 @@
 // gpu.hpp — a GPU for first_light: memory, and kernels compiled by NVRTC when first launched.
 #pragma once
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -7,14 +8,38 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../../native/cuda/driver.hpp"
 #include "../../native/cuda/nvrtc.hpp"
 #include "../../native/kernels/rows.hpp"
+#include "attempts.hpp"
+
+// Waits for what was begun on the legacy stream, at most `seconds`: a barrier that never opens becomes a sentence.
+inline void await(const cuda::Driver& cu, const std::string& what, double seconds) {
+    const auto check = [&](int status) {
+        if (cuda::is_sticky(status)) throw attempts::Lost(cu.name_of(status) + " while running " + what);
+        cu.check(status, "running " + what);
+    };
+    constexpr int kNoTiming = 2, kNotReady = 600;
+    cuda::Event done = nullptr;
+    check(cu.event_create(&done, kNoTiming));
+    check(cu.event_record(done, nullptr));
+    const auto start = std::chrono::steady_clock::now();
+    int status;
+    while ((status = cu.event_query(done)) == kNotReady) {
+        if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > seconds)
+            throw attempts::Lost(what + " hangs: it has not ended after " + std::to_string(seconds).substr(0, 4) + " s, so a wait in it never ends");
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    check(status);
+    check(cu.event_destroy(done));
+}
 
 class Gpu {
 public:
+    inline static double seconds = 5; // no kernel here takes a hundredth of it
     Gpu(const cuda::Driver& driver, const cuda::Nvrtc& nvrtc, std::string kernels, std::string verbs) : cu(driver), nvrtc_(nvrtc) {
         cuda::Device device;
         char name[256];
@@ -43,7 +68,9 @@ public:
             if (count_) gpu_.cu.check(gpu_.cu.fill(address_, 0xFF, count_ * sizeof(T)), "filling memory"); // NaN: what nobody writes shows
         }
         Array(const Array&) = delete;
-        ~Array() { gpu_.cu.free(address_); }
+        ~Array() {
+            if (!gpu_.lost_) gpu_.cu.free(address_); // it would wait for a kernel that does not end
+        }
         T* data() const { return count_ ? reinterpret_cast<T*>(address_) : nullptr; }
         std::vector<T> host() const {
             std::vector<T> all(count_);
@@ -65,7 +92,12 @@ public:
         cu.check(cu.set_function(f, cuda::kMaxDynamicSharedMemory, int(smem)), "asking for " + std::to_string(smem) + " bytes of shared memory");
         void* pointers[] = {const_cast<void*>(static_cast<const void*>(&args))...};
         cu.check(cu.launch(f, x, y, z, threads, 1, 1, unsigned(smem), nullptr, pointers, nullptr), "launching " + expression);
-        cu.check(cu.synchronize(), "running " + expression);
+        try {
+            await(cu, expression, seconds);
+        } catch (const attempts::Lost&) {
+            lost_ = true;
+            throw;
+        }
     }
     // Boxes of box_rows x 64 16-bit elements out of [batch][head][row][column]; strides in elements.
     cuda::TensorMap tensor_map(const void* base, bool half, int64_t columns, int64_t rows, int64_t heads, int64_t batches, int64_t row, int64_t head,
@@ -131,6 +163,7 @@ private:
         return f;
     }
 
+    bool lost_ = false;
     const cuda::Nvrtc& nvrtc_;
     std::vector<std::string> names_, texts_;
     std::map<std::string, cuda::Function> functions_;

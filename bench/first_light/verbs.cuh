@@ -30,6 +30,7 @@ __global__ void collect(uint32_t* ballot, int* xored, float* hidden, uint32_t* l
     ptx::write(low + lane, ptx::low_bits(lane * 2));
 }
 
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800 // elsewhere nothing of this file would compile
 // cp.async of 0 to 16 bytes: the rest is zeros.
 __global__ void copy_some(const uint32_t* in, uint32_t* out) {
     auto* smem = reinterpret_cast<uint32_t*>(ptx::dynamic_smem());
@@ -37,6 +38,19 @@ __global__ void copy_some(const uint32_t* in, uint32_t* out) {
     ptx::cp_async_commit(), ptx::cp_async_wait<0>();
     for (uint32_t i = 0; i < 4; ++i) ptx::write(out + threadIdx.x * 4 + i, ptx::read(smem + threadIdx.x * 4 + i));
 }
+#endif
+
+// What the softmax asks of the special function unit, how 16-bit elements are rounded, and which half of a word the first of a pair takes.
+__global__ void numbers(const float* in, float* exp2, float* log2, uint32_t* fp16s, uint32_t* bf16s) {
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    const float x = ptx::read(in + i);
+    ptx::write(exp2 + i, ptx::exp2(x)), ptx::write(log2 + i, ptx::log2(x));
+    ptx::write(fp16s + i, ptx::pack<fp16>(x, 1.f)), ptx::write(bf16s + i, ptx::pack<bf16>(x, 1.f));
+    fp16s += gridDim.x * blockDim.x, bf16s += gridDim.x * blockDim.x;
+    ptx::write(fp16s + i, uint32_t(ptx::from_float<fp16>(x).bits)), ptx::write(bf16s + i, uint32_t(ptx::from_float<bf16>(x).bits));
+}
+// A 64-bit counter that every lane of every block adds to.
+__global__ void count(uint64_t* counter) { ptx::add(counter, (uint64_t(1) << 32) + threadIdx.x); }
 
 // Where dynamic shared memory starts: on 1024 bytes, or no swizzled tile is where its descriptor says.
 __global__ void smem_start(uint32_t* at) { ptx::write(at, ptx::smem_address(ptx::dynamic_smem()) % 1024); }

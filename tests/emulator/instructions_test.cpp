@@ -132,6 +132,111 @@ TEST(Wgmma, TilesOfOrdinaryCodeAndBothParities) {
         }
     for (size_t i = 0; i < 256; ++i) ASSERT_EQ(out[i], words[i]);
 }
+TEST(Tma, BoxesWithinAndBeyondATensor) { // heads within rows, batches before both: [S][B][H][D]
+    constexpr int kColumns = 72, kSize = 70, kRow = kColumns * 6;
+    emu::Buffer<uint16_t> tensor(size_t(kSize * kRow));
+    for (size_t i = 0; i < tensor.size(); ++i) tensor[i] = uint16_t(1 + i);
+    const ptx::TensorMap map{tensor.data(), kColumns, kSize, 3, 2, kRow, kColumns, kColumns * 3, 64};
+    struct At {
+        int column, row, head, batch;
+    };
+    for (const At at : {At{0, 0, 0, 0}, {0, 5, 2, 1}, {64, 64, 2, 0}, {128, 0, 0, 0}, {0, 128, 1, 1}}) {
+        emu::Buffer<uint32_t> out(64 * 32, false);
+        run(box<64>, 128, 64 * 128 + 8, map, at.column, at.row, at.head, at.batch, out.data());
+        const auto* met = reinterpret_cast<const uint16_t*>(out.data());
+        for (int r = 0; r < 64; ++r)
+            for (int c = 0; c < 64; ++c) {
+                const bool inside = at.column + c < kColumns && at.row + r < kSize;
+                const int element = (at.row + r) * kRow + at.batch * kColumns * 3 + at.head * kColumns + at.column + c;
+                ASSERT_EQ(met[r * 64 + (c / 8 ^ r % 8) * 8 + c % 8], inside ? uint16_t(1 + element) : 0);
+            }
+    }
+}
+// Whether c = A B, within what 32-bit sums may miss.
+template <class A, class B>
+void expect_product(const float* c, int columns, int inner, A a, B b) {
+    for (int i = 0; i < 64; ++i)
+        for (int j = 0; j < columns; ++j) {
+            double s = 0;
+            for (int k = 0; k < inner; ++k) s += a(i, k) * b(k, j);
+            ASSERT_NEAR(c[i * columns + j], s, 1e-3) << i << ", " << j;
+        }
+}
+auto matrix(const emu::Buffer<bf16>& m, int columns) {
+    return [&m, columns](int i, int j) { return double(ptx::to_float(m[size_t(i * columns + j)])); };
+}
+template <int kM, int kRow0, int kN>
+void check_k_major() {
+    cases::Random r(kN);
+    emu::Buffer<bf16> a(kM * 64), b(kN * 64);
+    emu::Buffer<float> c(64 * kN, false);
+    for (size_t i = 0; i < a.size(); ++i) a[i] = some<bf16>(r);
+    for (size_t i = 0; i < b.size(); ++i) b[i] = some<bf16>(r);
+    run(k_major_products<bf16, kM, kRow0, kN>, 128, size_t(kM + kN) * 128, a.data(), b.data(), 16, 1024, c.data());
+    const auto at = matrix(a, 64), bt = matrix(b, 64);
+    expect_product(
+        c.data(), kN, 64, [&](int i, int k) { return at(kRow0 + i, k); }, [&](int k, int j) { return bt(j, k); });
+}
+template <int kK, int kN>
+void check_mn_major() {
+    cases::Random r(kN);
+    emu::Buffer<bf16> a(64 * kK), b(kK * kN);
+    emu::Buffer<float> c(64 * kN, false);
+    for (size_t i = 0; i < a.size(); ++i) a[i] = some<bf16>(r);
+    for (size_t i = 0; i < b.size(); ++i) b[i] = some<bf16>(r);
+    run(mn_major_products<bf16, kK, kN>, 128, size_t(kK * kN) * 2, a.data(), b.data(), kK * 128, 1024, c.data());
+    expect_product(c.data(), kN, kK, matrix(a, kK), matrix(b, kN));
+}
+TEST(Wgmma, DescriptorsOfTallAndWideTiles) {
+    check_k_major<64, 0, 64>(), check_k_major<128, 64, 64>(), check_k_major<192, 128, 128>();
+    check_mn_major<64, 64>(), check_mn_major<128, 64>(), check_mn_major<128, 128>(), check_mn_major<64, 192>(), check_mn_major<64, 256>();
+}
+TEST(Wgmma, TwoGroupsInFlight) {
+    cases::Random r(5);
+    emu::Buffer<bf16> a(64 * 64);
+    emu::Buffer<float> c(3 * 4096, false), d(3 * 4096, false);
+    for (size_t i = 0; i < a.size(); ++i) a[i] = some<bf16>(r);
+    run(overlapped_products<bf16>, 128, 64 * 128, a.data(), c.data(), d.data());
+    const auto at = matrix(a, 64);
+    for (int round = 0; round < 3; ++round) {
+        expect_product(c.data() + round * 4096, 64, 64, at, [&](int k, int j) { return at(j, k); });
+        expect_product(d.data() + round * 4096, 64, 64, at, [&](int k, int j) { return (round + 1) * at(k, j); });
+    }
+}
+TEST(Wgmma, RowsClearedBetweenTwoCopies) {
+    constexpr int kReal = 41;
+    cases::Random r(6);
+    emu::Buffer<bf16> v(64 * 64), p(64 * 64);
+    emu::Buffer<float> d(64 * 64, false);
+    emu::Buffer<uint32_t> out(64 * 32, false);
+    for (size_t i = 0; i < v.size(); ++i) v[i] = i < kReal * 64 ? some<bf16>(r) : bf16{0x7FC1}, p[i] = some<bf16>(r);
+    run(cleared_products<bf16>, 128, 64 * 128 + 8, ptx::TensorMap{v.data(), 64, 64, 1, 1, 64, 4096, 4096, 64}, p.data(), kReal, d.data(), out.data());
+    const auto vt = matrix(v, 64);
+    expect_product(d.data(), 64, 64, matrix(p, 64), [&](int k, int j) { return k < kReal ? vt(k, j) : 0.0; });
+    const auto* again = reinterpret_cast<const uint16_t*>(out.data());
+    for (int row = 0; row < 64; ++row)
+        for (int c = 0; c < 64; ++c) ASSERT_EQ(again[row * 64 + (c / 8 ^ row % 8) * 8 + c % 8], v[size_t(row * 64 + c)].bits);
+}
+TEST(Mbarrier, RingOfAProducerAndTwoConsumers) {
+    emu::Buffer<uint32_t> words(9 * 256), out(9 * 256, false);
+    for (size_t i = 0; i < words.size(); ++i) words[i] = uint32_t(i * 2654435761u);
+    run(ring, 384, 2 * 1024 + 32, words.data(), 9, out.data());
+    for (size_t i = 0; i < words.size(); ++i) ASSERT_EQ(out[i], words[i]) << i;
+}
+TEST(Numbers, SpecialOnesAndCounters) {
+    emu::Buffer<float> x(32), exp2(32, false), log2(32, false);
+    emu::Buffer<uint32_t> half(64, false), bfloat(64, false);
+    x[0] = -INFINITY, x[1] = 1.f;
+    run(numbers, 32, 0, x.data(), exp2.data(), log2.data(), half.data(), bfloat.data());
+    EXPECT_EQ(exp2[0], 0.f);
+    EXPECT_EQ(log2[2], -INFINITY);
+    EXPECT_EQ(half[1], 0x3C003C00u);
+    EXPECT_EQ(half[33], 0x3C00u);
+    EXPECT_EQ(bfloat[0], 0x3F80FF80u);
+    emu::Buffer<uint64_t> sum(1);
+    run(count, 64, 0, sum.data());
+    EXPECT_EQ(sum[0], (uint64_t(64) << 32) + 63 * 32);
+}
 TEST(SharedMemory, StartsOnItsAlignment) {
     emu::Buffer<uint32_t> at(1, false);
     run(smem_start, 1, 1024, at.data());
