@@ -29,6 +29,7 @@ struct Problem {
     float* LSE; // [B][Hq][Sq] or null
     float *partial, *partial_lse;
     uint64_t* visited; // key blocks visited, added to once a block; or null
+    const int* cancel; // the host raises it at any time; blocks that begin afterwards do nothing. Or null
     int heads, group;  // query heads; query heads that share a key head
     int q_len, k_len, D, Dv;
     int chunks, chunk_keys; // chunk_keys: a multiple of the kernel's kBlockN
@@ -53,6 +54,7 @@ struct Merged {
     Strided<E> O;
     float* LSE; // [B][H][S] or null
     int64_t rows, heads, q_len, Dv; // rows: B * heads * q_len
+    const int* cancel = nullptr;    // as Problem's: the parts may then hold nothing
 };
 struct MergedRow {
     int64_t at, b, h, i; // at: in [B][H][S]

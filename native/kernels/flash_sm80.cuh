@@ -16,7 +16,8 @@ struct Shape {
 template <class S_, class E, class Mask, class Score>
 __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_constant__ Problem<E> p, const __grid_constant__ Mask mask) {
     constexpr int kD = S_::kD, kBlockM = S_::kBlockM, kBlockN = S_::kBlockN, kRows = S_::kRows, kThreads = S_::kThreads;
-    const int b = blockIdx.z, h = blockIdx.y, chunk = blockIdx.x % p.chunks, q0 = blockIdx.x / p.chunks * kBlockM, row0 = int(threadIdx.x) / 32 * kRows;
+    if (given_up(p.cancel)) return;
+    const int b = blockIdx.z, h = blockIdx.y, chunk = turn() % p.chunks, q0 = turn() / p.chunks * kBlockM, row0 = int(threadIdx.x) / 32 * kRows;
     const RowRule rule = rule_of(mask.mask, b, p.heads_as_rows);
     const int m = int(rule.queries), n = int(rule.keys); // what lies past them is never read
     const E *gQ = p.Q.at(b, h, q0), *gK = p.K.at(b, h / p.group, 0), *gV = p.V.at(b, h / p.group, 0);

@@ -73,7 +73,8 @@ struct Smem90 {
 template <class S_, class E, class Mask>
 __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_constant__ TensorMaps maps, const __grid_constant__ Problem<E> p, const __grid_constant__ Mask mask) {
     constexpr int kD = S_::kD, kBlockM = S_::kBlockM, kBlockN = S_::kBlockN, kStages = S_::kStages, kConsumers = S_::kConsumers;
-    const int b = blockIdx.z, h = blockIdx.y, q0 = blockIdx.x * kBlockM;
+    if (given_up(p.cancel)) return;
+    const int b = blockIdx.z, h = blockIdx.y, q0 = turn() * kBlockM;
     const int group = ptx::uniform(threadIdx.x / 128);
     const RowRule rule = rule_of(mask.mask, b);
     const int m = int(rule.queries), n = int(rule.keys);

@@ -25,7 +25,7 @@ Chunks chunks_of(const Problem<E>& p, int64_t batches) {
 }
 template <class E>
 Merged<E> merged(const Problem<E>& p, int64_t batches) {
-    return {{p.O.data, p.O.batch, p.O.head, p.O.row, 1}, p.LSE, batches * p.heads * p.q_len, p.heads, p.q_len, p.Dv};
+    return {{p.O.data, p.O.batch, p.O.head, p.O.row, 1}, p.LSE, batches * p.heads * p.q_len, p.heads, p.q_len, p.Dv, p.cancel};
 }
 
 // Decoding with heads in groups: the heads that share a key head become the rows of a tile in place of the one query, and keys and values are read once for

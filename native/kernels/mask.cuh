@@ -112,7 +112,7 @@ struct PackedMask : PackedCells {
     template <int kBlockM, int kBlockN>
     DEVICE Walk tiles(const RowRule&, int b, int h, int q0, int, int) const {
         const int which = b * batch + h * head;
-        const TileRow* r = tile_rows + int64_t(which) * rows_of_mask + blockIdx.x;
+        const TileRow* r = tile_rows + int64_t(which) * rows_of_mask + turn();
         const uint32_t* cells = words + (int64_t(which) * cell_rows + q0 / 64) * cell_columns * 128;
         return {blocks + ptx::read(&r->first), {cells, cell_columns * 128}, ptx::read(&r->count), ptx::read(&r->partial), kBlockN / 64};
     }

@@ -16,8 +16,9 @@ template <class E, class Mask>
 __global__ void __launch_bounds__(kMemoryEfficientThreads, 1) memory_efficient(const __grid_constant__ Problem<E> p, const __grid_constant__ ColumnStrides columns,
                                                                             const __grid_constant__ Mask mask) {
     constexpr int kThreads = kMemoryEfficientThreads, kSlice = SmemME::kSlice, kValues = SmemME::kValues, kKeys = SmemME::kKeys;
+    if (given_up(p.cancel)) return;
     auto& smem = *reinterpret_cast<SmemME*>(ptx::dynamic_smem());
-    const int b = blockIdx.z, h = blockIdx.y, q0 = blockIdx.x * 64, tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+    const int b = blockIdx.z, h = blockIdx.y, q0 = turn() * 64, tx = threadIdx.x % 16, ty = threadIdx.x / 16;
     const RowRule rule = rule_of(mask.mask, b);
     const int m_rows = int(rule.queries), n = int(rule.keys);
     const auto tiles = mask.template tiles<64, 64>(rule, b, h, q0, 0, n);

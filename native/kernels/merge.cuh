@@ -6,6 +6,7 @@
 // One warp a row at a time; a block has kMergeWarps of them. O and LSE may be one of the parts'.
 template <class E, class Parts>
 __global__ void __launch_bounds__(kMergeWarps * 32) merge(const __grid_constant__ Merged<E> to, const __grid_constant__ Parts parts) {
+    if (given_up(to.cancel)) return;
     const int lane = threadIdx.x % 32;
     for (int64_t at = int64_t(blockIdx.x) * kMergeWarps + threadIdx.x / 32; at < to.rows; at += int64_t(gridDim.x) * kMergeWarps) {
         const MergedRow row{at, at / to.q_len / to.heads, at / to.q_len % to.heads, at % to.q_len};

@@ -28,13 +28,16 @@ public:
           k_documents_(copied(p.k_documents)),
           offsets_(copied(p.offsets)),
           keep_(copied(p.keep.data)),
-          visited_(1) {}
+          visited_(1),
+          cancel_(1) {
+        cancel_[0] = 0;
+    }
 
     template <class E>
     Problem<E> problem() const {
         Problem<E> d{};
         d.Q = matrices<const E>(Q_, sample.Q), d.K = matrices<const E>(K_, sample.K), d.V = matrices<const E>(V_, sample.V), d.O = matrices<E>(O_, sample.O);
-        d.LSE = LSE_.data(), d.visited = visited_.data();
+        d.LSE = LSE_.data(), d.visited = visited_.data(), d.cancel = cancellable ? cancel_.data() : nullptr;
         d.heads = int(p.Hq), d.group = int(p.Hkv ? p.Hq / p.Hkv : 1), d.q_len = int(p.Sq), d.k_len = int(p.Sk), d.D = int(p.D), d.Dv = int(p.Dv);
         d.chunks = 1, d.chunk_keys = 1 << 30, d.scale = p.scale, d.heads_as_rows = 0;
         d.terms.softcap = p.softcap, d.terms.slopes = slopes_.size() ? slopes_.data() : nullptr;
@@ -124,6 +127,7 @@ public:
         out.lse = [&](int64_t b, int64_t h, int64_t i) { return double(LSE_[size_t((b * p.Hq + h) * p.Sq + i)]); };
         return judge(out);
     }
+    void cancel() { cancellable = true, cancel_[0] = 1; }
     uint64_t visited() const { return visited_[0]; }
     std::vector<unsigned char> output() const { return {O_.data(), O_.data() + O_.size()}; }
     void clear() {
@@ -136,6 +140,7 @@ public:
     cases::Sample& sample;
     const reference::Problem& p;
     bool heads_as_rows = false; // the heads of a group as rows of one query
+    bool cancellable = false;   // kernels ask whether the run was given up
     int group() const { return int(p.Hkv ? p.Hq / p.Hkv : 1); }
 
 private:
@@ -167,6 +172,7 @@ private:
     Copied<int32_t> key_lengths_, query_lengths_, prefix_, q_documents_, k_documents_, offsets_;
     Copied<uint8_t> keep_;
     emu::Buffer<uint64_t> visited_;
+    emu::Buffer<int> cancel_;
     std::unique_ptr<emu::Buffer<uint32_t>> words_;
     std::unique_ptr<emu::Buffer<uint8_t>> classes_;
     std::unique_ptr<emu::Buffer<TileRow>> tile_rows_;

@@ -24,6 +24,7 @@
 using std::max, std::min;
 
 inline void __syncthreads(emu::Where w = emu::Where::current()) { emu::barrier(0, int(emu::block->lanes.size()), w); }
+inline int __syncthreads_or(int v, emu::Where w = emu::Where::current()) { return emu::barrier(0, int(emu::block->lanes.size()), w, v); }
 inline void __syncwarp(emu::Where w = emu::Where::current()) {
     int none = 0;
     emu::warp_collective(
@@ -122,6 +123,7 @@ void write(T* p, T value, emu::Where w = emu::Where::current()) {
     emu::access(p, sizeof(T), alignof(T), true, w);
     *p = value;
 }
+inline int read_fresh(const int* p, emu::Where w = emu::Where::current()) { return read(p, w); }
 inline void add(uint64_t* counter, uint64_t n, emu::Where w = emu::Where::current()) {
     emu::access(counter, 8, 8, true, w);
     *counter += n;

@@ -106,12 +106,28 @@ TEST_P(Kernels, MeetTheReference) {
         Device device(sample);
         std::vector<unsigned char> bits;
         for (const emu::Options& way : ways) {
+            device.cancellable = way.eager;
             run(row, c, device, judge, chunk_keys, way, bits);
             if (HasFatalFailure()) return;
         }
     }
     EXPECT_GE(ran, 4u);
     RecordProperty("cases", int(ran));
+}
+
+TEST_P(Kernels, DoNothingOnceGivenUp) {
+    const EmulatedRow& row = GetParam();
+    const cases::Case c = *asked(all_cases()[share_of(row)[0]], row, share_of(row)[0]);
+    cases::Sample sample(c);
+    Device device(sample);
+    device.clear();
+    const std::vector<unsigned char> before = device.output();
+    device.cancel();
+    emu::options = {}, emu::reset();
+    row.launch(device, row.splits ? 128 : 0);
+    EXPECT_EQ(emu::report.violations, 0u) << emu::report.first;
+    EXPECT_EQ(device.visited(), 0u);
+    EXPECT_EQ(device.output(), before);
 }
 
 // One query of grouped heads: the heads of a group as rows of a tile, with what differs by batch, by head and by key.

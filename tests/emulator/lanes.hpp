@@ -187,26 +187,28 @@ void warpgroup_collective(const char* op, Operands& mine, Act act, Where where) 
 inline void join(Clock& a, const Clock& b) {
     for (int i = 0; i < kAgents; ++i) a.at[i] = std::max(a.at[i], b.at[i]), a.fenced[i] = std::max(a.fenced[i], b.fenced[i]);
 }
-inline void barrier(int id, int count, Where where) {
+// Whether any lane brought a vote other than zero.
+inline bool barrier(int id, int count, Where where, int vote = 0) {
     ++stats.barriers;
     Group& g = block->barrier[id];
     g.size = count;
     g.slot.resize(block->lanes.size());
-    int none = 0;
     rendezvous(
-        g, int(self - block->lanes.data()), "barrier", none,
+        g, int(self - block->lanes.data()), "barrier", vote,
         [](auto& slot) {
             Clock joined;
-            bool in[kMaxWarps] = {};
+            bool in[kMaxWarps] = {}, any = false;
             for (size_t i = 0; i < slot.size(); ++i)
-                if (slot[i]) in[i / 32] = true;
+                if (slot[i]) in[i / 32] = true, any |= *static_cast<int*>(slot[i]) != 0;
             for (int w = 0; w < kMaxWarps; ++w)
                 if (in[w]) join(joined, clocks[w]);
             for (int w = 0; w < kMaxWarps; ++w)
                 if (in[w]) clocks[w] = joined, ++clocks[w].at[w];
-            std::fill(slot.begin(), slot.end(), nullptr);
+            for (void*& of_lane : slot)
+                if (of_lane) *static_cast<int*>(std::exchange(of_lane, nullptr)) = any;
         },
         where);
+    return vote;
 }
 
 // ---- launching -------------------------------------------------------------------------
