@@ -28,7 +28,8 @@ struct Run {
 
     // On a GPU: page-locked memory that the stream reads and writes.
     cuda::Device::Pinned staging;
-    bool passed = false; // it packed a keep mask
+    bool passed = false;             // it packed a keep mask
+    cuda::Device::CancelFlag cancel; // what its kernels ask
 
     Run() = default;
     Run(const Run&) = delete;

@@ -86,7 +86,7 @@ void launch(Run& run, const cuda::Device& gpu, ::cuda::Stream stream) {
         run.passed = true;
         ++counters().mask_passes;
     }
-    cuda::run(gpu, plan.on_gpu, run.call, dense_keep(run.keep), ready, run.report, stream);
+    cuda::run(gpu, plan.on_gpu, run.call, dense_keep(run.keep), ready, run.report, run.cancel.word, stream);
     if (run.report)
         gpu.check(gpu.driver().to_host_async(run.staging.data, ::cuda::Address(run.call.workspace + at.visited), 8, stream), "copying a run's counter");
 }
@@ -99,13 +99,15 @@ void finish(Run& run) {
         run.report->tiles_visited = int64_t(visited) * heads, run.report->mask_passes = run.passed;
     }
     ++counters().runs;
-    if (run.call.cancelled()) fail(ATTN_CANCELLED, "cancelled: the cancel flag was raised; what the outputs hold is unspecified");
+    if (run.cancel.raised || run.call.cancelled()) fail(ATTN_CANCELLED, "cancelled: the cancel flag was raised; what the outputs hold is unspecified");
 }
 
 } // namespace
 
 Run::~Run() {
-    if (staging.data) plan->context->gpu->give_back(staging);
+    if (!plan || !plan->context->gpu) return;
+    plan->context->gpu->give_back(staging);
+    plan->context->gpu->give_back(cancel);
 }
 
 void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
@@ -119,6 +121,7 @@ void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
         fail(ATTN_INVALID_ARGUMENT, "args.stream is being captured into a graph: nothing may come from host memory, and there is no report");
     if (!run->plan->problem.empty() && !run->call.cancelled()) {
         if (run->report || staged_bytes(*run) > kStep) run->staging = gpu.pinned(staged_bytes(*run));
+        if (run->call.cancel && !captured) run->cancel = gpu.cancel_flag();
         try {
             launch(*run, gpu, stream);
         } catch (...) {
@@ -127,8 +130,16 @@ void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
         }
     }
     if (captured) return; // the caller keeps everything for as long as the graph lives
-    if (on) return on->afterwards([run] { finish(*run); });
-    gpu.check(gpu.driver().stream_synchronize(stream), "running " + run->plan->choice.kernel);
+    const auto wait = [run](::cuda::Event event) { run->plan->context->gpu->await(event, run->call.cancel, &run->cancel); };
+    if (on) return on->afterwards([run] { finish(*run); }, false, wait);
+    if (run->cancel.word) {
+        const ::cuda::Event event = gpu.event();
+        gpu.check(gpu.driver().event_record(event, stream), "recording an event");
+        wait(event);
+        gpu.give_back(event);
+    } else {
+        gpu.check(gpu.driver().stream_synchronize(stream), "running " + run->plan->choice.kernel);
+    }
     finish(*run);
 }
 

@@ -101,15 +101,15 @@ void Stream::enqueue(std::function<void()> work) {
     queue_->changed.notify_all();
 }
 
-void Stream::afterwards(std::function<void()> work, bool always) {
+void Stream::afterwards(std::function<void()> work, bool always, std::function<void(::cuda::Event)> wait) {
     const std::shared_ptr<const cuda::Device> gpu = context->gpu;
     const cuda::Device::Current current(*gpu);
     const ::cuda::Event event = gpu->event();
     gpu->check(gpu->driver().event_record(event, native), "recording an event");
-    enqueue([queue = queue_.get(), gpu, event, always, work = std::move(work)] {
+    enqueue([queue = queue_.get(), gpu, event, always, work = std::move(work), wait = std::move(wait)] {
         try {
             const cuda::Device::Current inside(*gpu);
-            gpu->check(gpu->driver().event_synchronize(event), "waiting for a stream");
+            wait ? wait(event) : gpu->await(event);
             gpu->give_back(event);
         } catch (...) {
             queue->note_failure();

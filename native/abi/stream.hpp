@@ -19,7 +19,8 @@ public:
 
     void enqueue(std::function<void()> work); // what it throws is the stream's failure
     // On a GPU: once everything that is on the CUDA stream now is done. `always`: even if that failed.
-    void afterwards(std::function<void()> work, bool always = false);
+    // `wait` awaits the event that tells; where it is none, the thread just does.
+    void afterwards(std::function<void()> work, bool always = false, std::function<void(::cuda::Event)> wait = {});
     void on_complete(attn_complete_fn fn, void* user);
     void synchronize(); // throws the failure
 

@@ -1,7 +1,9 @@
 #include "device.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <set>
+#include <thread>
 
 namespace attn::cuda {
 namespace {
@@ -144,6 +146,7 @@ Device::~Device() {
         if (!driver_.push(context_)) {
             for (const ::cuda::Event e : events_) driver_.event_destroy(e);
             for (const Pinned& p : pinned_) driver_.host_free(p.data);
+            for (const CancelFlag& f : flags_) driver_.free_async(f.word, memory_stream_);
             for (const Loaded& l : loaded_)
                 if (l.module) driver_.unload(l.module);
             driver_.stream_destroy(memory_stream_);
@@ -165,11 +168,13 @@ Device::MemoryInfo Device::memory() const {
 void Device::trim() const {
     check(driver_.pool_trim(pool_, 0), "trimming the memory pool of " + name_of(ordinal));
     std::vector<Pinned> spare;
+    std::vector<CancelFlag> flags;
     {
         const std::lock_guard lock(mutex_);
-        spare.swap(pinned_);
+        spare.swap(pinned_), flags.swap(flags_);
     }
     for (const Pinned& p : spare) driver_.host_free(p.data);
+    for (const CancelFlag& f : flags) driver_.free_async(f.word, memory_stream_);
 }
 
 Address Device::allocate(uint64_t bytes, ::cuda::Stream stream, const char* what) const {
@@ -306,6 +311,49 @@ void Device::give_back(Pinned pinned) const noexcept {
     try {
         pinned_.push_back(pinned);
     } catch (const std::bad_alloc&) { driver_.host_free(pinned.data); }
+}
+
+Device::CancelFlag Device::cancel_flag() const {
+    CancelFlag flag{0, true};
+    {
+        const std::lock_guard lock(mutex_);
+        if (!flags_.empty()) flag = flags_.back(), flags_.pop_back();
+    }
+    if (!flag.word) flag.word = allocate(sizeof(int), memory_stream_, "a cancel flag");
+    if (!flag.raised) return flag;
+    try {
+        check(driver_.fill_async(flag.word, 0, sizeof(int), memory_stream_), "lowering a cancel flag");
+        check(driver_.stream_synchronize(memory_stream_), "lowering a cancel flag");
+    } catch (...) {
+        give_back(flag);
+        throw;
+    }
+    return {flag.word, false};
+}
+
+void Device::give_back(CancelFlag flag) const noexcept {
+    if (!flag.word || dead()) return;
+    const std::lock_guard lock(mutex_);
+    try {
+        flags_.push_back(flag);
+    } catch (const std::bad_alloc&) { driver_.free_async(flag.word, memory_stream_); }
+}
+
+void Device::await(::cuda::Event event, const volatile int32_t* cancel, CancelFlag* flag) const {
+    using namespace std::chrono;
+    static constexpr int kRaised = 1;
+    const auto began = steady_clock::now();
+    while (flag && flag->word && !flag->raised) {
+        const int status = driver_.event_query(event);
+        if (status != ::cuda::kNotReady) return check(status, "waiting for a stream");
+        if (*cancel) {
+            flag->raised = true;
+            check(driver_.to_device_async(flag->word, &kRaised, sizeof kRaised, memory_stream_), "raising a cancel flag"); // beside the kernel, not after it
+        } else {
+            std::this_thread::sleep_for(std::clamp<nanoseconds>((steady_clock::now() - began) / 8, microseconds(20), milliseconds(1)));
+        }
+    }
+    check(driver_.event_synchronize(event), "waiting for a stream");
 }
 
 Memory::Memory(std::shared_ptr<const Device> device, uint64_t bytes, const char* what) : device_(std::move(device)), bytes_(bytes) {

@@ -85,6 +85,17 @@ public:
     Pinned pinned(uint64_t bytes) const;
     void give_back(Pinned pinned) const noexcept;
 
+    // A word that kernels ask before they begin a block (Problem::cancel), down when it is had. It can be raised while they run.
+    struct CancelFlag {
+        Address word = 0; // 0: none
+        bool raised = false;
+    };
+    CancelFlag cancel_flag() const;
+    void give_back(CancelFlag flag) const noexcept;
+    // Waits for the event. Where there is a flag, it is raised once `cancel`, which lies on the host, is found to be: within a millisecond or an eighth of
+    // the time waited so far, whichever is less.
+    void await(::cuda::Event event, const volatile int32_t* cancel = nullptr, CancelFlag* flag = nullptr) const;
+
     ::cuda::Stream memory_stream() const { return memory_stream_; } // nothing else is put on it: never waits for a kernel
 
 private:
@@ -107,6 +118,7 @@ private:
     mutable std::string cause_of_death_;
     mutable std::vector<::cuda::Event> events_;
     mutable std::vector<Pinned> pinned_;
+    mutable std::vector<CancelFlag> flags_;
     mutable std::vector<Loaded> loaded_;
 };
 

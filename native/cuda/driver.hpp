@@ -40,7 +40,7 @@ inline const Stream kThreadStream = reinterpret_cast<Stream>(uintptr_t(2)); // C
 constexpr int kRelaxedCapture = 2;                                          // CUstreamCaptureMode
 
 constexpr int kInvalidValue = 1, kOutOfMemory = 2, kNoDevice = 100, kInvalidImage = 200, kInvalidContext = 201, kNoBinaryForGpu = 209, kInvalidPtx = 218,
-              kUnsupportedPtx = 222, kContextDestroyed = 709;
+              kUnsupportedPtx = 222, kNotReady = 600, kContextDestroyed = 709;
 // Errors after which nothing in the context works any more: those of which CUDA says that any further work will return them, and that there is no context.
 constexpr bool is_sticky(int status) {
     for (const int dead : {201, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721})

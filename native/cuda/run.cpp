@@ -106,12 +106,14 @@ PackedCells pack(const Device& device, const Problem& p, const Choice& choice, c
     return packing.cells_for(mask, place.tile_rows, place.blocks, place.words);
 }
 
-void run(const Device& device, const Choice& choice, const Call& call, const DenseKeep& keep, const PackedCells* packed, bool counts, ::cuda::Stream stream) {
+void run(const Device& device, const Choice& choice, const Call& call, const DenseKeep& keep, const PackedCells* packed, bool counts, Address cancel,
+         ::cuda::Stream stream) {
     const Problem& p = *call.problem;
     const Workspace at(p, choice);
     load(device, p, choice); // before anything starts: a failure to compile has then changed nothing
     if (counts) device.check(device.driver().fill_async(reinterpret_cast<Address>(call.workspace + at.visited), 0, 8, stream), "clearing a counter");
     Arguments arguments = arguments_of(choice, call, at, counts);
+    arguments.cancel = reinterpret_cast<const int*>(cancel);
     if (choice.heads_as_rows) kernels::let_heads_be_rows(arguments);
     const ColumnStrides columns{p.q.column, p.k.column, p.v.column, p.o.column};
     if (is_naive(choice)) {

@@ -20,8 +20,9 @@ uint64_t packed_bytes(const kernels::Packing& packing);
 PackedPlace packed_place(const kernels::Packing& packing, unsigned char* memory);
 
 // `call` has device addresses, call.workspace too; B, Hq, Sq >= 1. `packed`: the mask's cells if they are there already. `counts`: the workspace's counter is
-// cleared and counted up.
-void run(const Device& device, const Choice& choice, const Call& call, const DenseKeep& keep, const PackedCells* packed, bool counts, ::cuda::Stream stream);
+// cleared and counted up. `cancel`: a CancelFlag's word, or 0.
+void run(const Device& device, const Choice& choice, const Call& call, const DenseKeep& keep, const PackedCells* packed, bool counts, Address cancel,
+         ::cuda::Stream stream);
 
 void merge(const Device& device, const Merging& merging, ::cuda::Stream stream); // device addresses
 

@@ -290,4 +290,57 @@ TEST_F(Gpu, CancelledBeforeItBegins) {
     EXPECT_EQ(FAKE(fake_cuda_calls)("cuLaunchKernel"), launches);
 }
 
+// A kernel that would take the emulator minutes: what begins after the flag was raised does nothing, and the next run is whole again.
+void cancel_in_the_middle(int device, int32_t backend, Case c, bool asynchronous) {
+    SCOPED_TRACE(std::to_string(device) + ", " + name_of(backend) + (asynchronous ? ", on a stream" : ""));
+    const Context context = gpu::context(device);
+    Case large = c;
+    large.name = "large", large.B = 8, large.Hq = 16, large.Sq = 1024;
+    cases::Sample sample(large);
+    const Plan p = plan(context, sample.described(), backend);
+    ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
+    DeviceSample there(context, device, sample, true);
+    there.clear();
+    Stream stream;
+    ASSERT_TRUE(succeeded(attn_stream_create(context, stream.out())));
+    volatile int32_t cancel = 0;
+    there.args.cancel = &cancel, there.args.stream = asynchronous ? attn_stream(stream) : attn_stream{};
+    const int64_t launches = FAKE(fake_cuda_calls)("cuLaunchKernel");
+    std::thread raise([&] {
+        while (FAKE(fake_cuda_calls)("cuLaunchKernel") == launches) std::this_thread::yield();
+        cancel = 1;
+    });
+    const attn_status status = attn_run(p, &there.args);
+    if (asynchronous) {
+        EXPECT_TRUE(succeeded(status));
+        EXPECT_TRUE(failed(attn_stream_synchronize(stream), ATTN_CANCELLED, {"cancel"}));
+    } else {
+        EXPECT_TRUE(failed(status, ATTN_CANCELLED, {"cancel"}));
+    }
+    raise.join();
+    const std::vector<unsigned char> before = sample.O.bytes;
+    there.fetch();
+    const size_t row = size_t(large.Dv) * reference::bytes_of(large.type);
+    EXPECT_EQ(std::memcmp(before.data(), sample.O.bytes.data(), row), 0) << "the first query, which comes last, was computed";
+
+    cases::Sample small(c);
+    const Plan next = plan(context, small.described(), backend);
+    DeviceSample again(context, device, small, true);
+    again.clear();
+    cancel = 0, again.args.cancel = &cancel;
+    ASSERT_TRUE(succeeded(attn_run(next, &again.args)));
+    again.fetch();
+    EXPECT_TRUE(agrees(small));
+}
+TEST_F(Gpu, CancelledInTheMiddle) {
+    Case c = plain();
+    c.keep = cases::Keep::half;
+    for (const bool asynchronous : {false, true}) {
+        cancel_in_the_middle(kHopper, ATTN_BACKEND_FLASH, plain(), asynchronous);
+        cancel_in_the_middle(kAmpere, ATTN_BACKEND_FLASH, c, asynchronous);
+        cancel_in_the_middle(kAmpere, ATTN_BACKEND_MEMORY_EFFICIENT, plain(cases::Type::f32), asynchronous);
+        cancel_in_the_middle(kTuring, ATTN_BACKEND_NAIVE, plain(), asynchronous);
+    }
+}
+
 } // namespace

@@ -33,8 +33,11 @@ internal sealed unsafe class PendingRun
     {
         Holds.Add(stream.Handle);
         Frame->Args.stream = stream.Handle.Value;
-        Frame->Args.cancel = &Frame->Cancel;
-        _registration = _cancellation.UnsafeRegister(static pending => Volatile.Write(ref ((PendingRun)pending!).Frame->Cancel, 1), this);
+        if (_cancellation.CanBeCanceled)
+        {
+            Frame->Args.cancel = &Frame->Cancel;
+            _registration = _cancellation.UnsafeRegister(static pending => Volatile.Write(ref ((PendingRun)pending!).Frame->Cancel, 1), this);
+        }
         _self = GCHandle.Alloc(this);
         lock (stream.Gate)
         {
