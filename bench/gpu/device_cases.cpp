@@ -32,6 +32,7 @@ std::vector<Case> large() {
             whisper.but("the encoder's length, a dense half", keep),
             wide,
             grouped,
+            grouped.but("grouped decode, a dense half", [](Case& c) { c.keep = cases::Keep::half, c.keep_dims = cases::kBatch | cases::kKey; }),
             wide.but("many tiles, keep of each head", [](Case& c) { c.causal = false, c.keep = cases::Keep::blocks; }),
             wide.but("many tiles, head dimension 256", [](Case& c) { c.D = c.Dv = 256, c.left = 300, c.right = 0; })};
 }

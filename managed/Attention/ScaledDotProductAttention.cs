@@ -44,7 +44,7 @@ public static unsafe class ScaledDotProductAttention
     /// <param name="mask">Null: every query sees every key.</param>
     /// <param name="logSumExp">float32 [B, Hq, Sq], contiguous; written. Null: not wanted.</param>
     /// <param name="options">Null: the defaults.</param>
-    /// <param name="cancellationToken">Looked at between blocks of keys.</param>
+    /// <param name="cancellationToken">Looked at between blocks of keys, on a GPU before each block of queries.</param>
     /// <returns>What ran, and what it counted.</returns>
     /// <exception cref="ArgumentException">Shapes, dtypes, values do not fit; the message has the numbers. Nothing was started.</exception>
     /// <exception cref="BackendRefusedException">No backend of the policy takes it.</exception>
@@ -78,7 +78,7 @@ public static unsafe class ScaledDotProductAttention
     /// <param name="mask">Null: every query sees every key.</param>
     /// <param name="logSumExp">[B, Hq, Sq], row-major; written. Empty: not wanted.</param>
     /// <param name="options">Null: the defaults.</param>
-    /// <param name="cancellationToken">Looked at between blocks of keys.</param>
+    /// <param name="cancellationToken">Looked at between blocks of keys, on a GPU before each block of queries.</param>
     /// <typeparam name="T">float, Half, BFloat16 or double.</typeparam>
     /// <returns>What ran, and what it counted.</returns>
     /// <exception cref="ArgumentException">Shapes, lengths of spans, values do not fit; the message has the numbers. Nothing was started.</exception>
@@ -110,7 +110,7 @@ public static unsafe class ScaledDotProductAttention
     /// <param name="mask">Null: every query sees every key.</param>
     /// <param name="logSumExp">[B, Hq, Sq], row-major; written. Empty: not wanted.</param>
     /// <param name="options">Null: the defaults.</param>
-    /// <param name="cancellationToken">Looked at between blocks of keys.</param>
+    /// <param name="cancellationToken">Looked at between blocks of keys, on a GPU before each block of queries.</param>
     /// <typeparam name="T">float, Half, BFloat16 or double.</typeparam>
     /// <returns>What ran, and what it counted.</returns>
     /// <exception cref="ArgumentException">Shapes or values do not fit; the message has the numbers. Nothing was started.</exception>

@@ -128,7 +128,7 @@ PackedKeep pack(Context& context, const Array& keep, unsigned char* memory) {
 // Packed for tiles of one shape under one offset.
 struct PreparedMask::Form {
     const std::shared_ptr<const cuda::Device> gpu;
-    int64_t Sq, Sk, batches, heads, block_m, block_n, chunk_keys, offset;
+    int64_t Sq, Sk, batches, heads, rows, block_m, block_n, chunk_keys, offset;
     int offset_kind;
     cuda::Memory memory;
     PackedCells cells;
@@ -202,8 +202,9 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
     const cuda::Device& gpu = *context->gpu;
     const std::lock_guard lock(mutex_);
     for (const auto& f : forms_) {
-        if (f->Sq != p.Sq || f->Sk != p.Sk || f->batches != c.mask_batches || f->heads != c.mask_heads || f->block_m != c.tile_queries ||
-            f->block_n != c.tile_keys || f->chunk_keys != c.chunk_keys || f->offset != mask.offset || f->offset_kind != p.offset_kind)
+        if (f->Sq != p.Sq || f->Sk != p.Sk || f->batches != c.mask_batches || f->heads != c.mask_heads || f->rows != c.mask_rows ||
+            f->block_m != c.tile_queries || f->block_n != c.tile_keys || f->chunk_keys != c.chunk_keys || f->offset != mask.offset ||
+            f->offset_kind != p.offset_kind)
             continue;
         if (gpu.driver().event_query(f->made)) gpu.check(gpu.driver().stream_wait(stream, f->made, 0), "waiting for a prepared mask");
         f->cells.mask = mask;
@@ -215,6 +216,7 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
                                                p.Sk,
                                                c.mask_batches,
                                                c.mask_heads,
+                                               c.mask_rows,
                                                c.tile_queries,
                                                c.tile_keys,
                                                c.chunk_keys,

@@ -17,6 +17,7 @@ constexpr int64_t kSplitQueries = 16, kChunkKeys = 1024;
 std::string number(int64_t n) { return std::to_string(n); }
 
 bool needs_packing(const Problem& p) { return p.masks & (kKeep | kDocuments); }
+bool mask_by_head(const Problem& p) { return (p.masks & kKeep) && p.keep_shape[1] > 1; }
 bool termed(const Problem& p) { return !(p.scale > 0) || p.softcap > 0 || p.bias || p.alibi; }
 
 const char* short_name(DType t) { return t == DType::f16 ? "fp16" : t == DType::bf16 ? "bf16" : "f32"; }
@@ -103,8 +104,8 @@ void choose_flash(const Problem& p, const Target& target, Choice& c) {
         c.chunks = int(kernels::blocks_of(p.Sk, kChunkKeys));
         c.key_chunk = kChunkKeys;
     }
-    // Not with a packed mask, whose bits are prepared by queries, and not with slopes, which go by head.
-    c.heads_as_rows = !c.hopper && p.Sq == 1 && p.group() > 1 && !p.alibi && !needs_packing(p);
+    // Not with slopes, which go by head, nor where each head has a mask of its own and visits tiles of its own.
+    c.heads_as_rows = !c.hopper && p.Sq == 1 && p.group() > 1 && !p.alibi && !mask_by_head(p);
 }
 
 } // namespace
@@ -127,7 +128,8 @@ Selection select(const Problem& p, Backend backend, const Target& target) {
     c.kernel = "cuda." + c.row->name;
     c.tile_queries = c.row->block_m, c.tile_keys = c.row->block_n;
     if (p.keep_shape[0] > 1 || (p.masks & (kPerBatch | kDocuments)) || p.offset_kind == 3) c.mask_batches = p.B;
-    if (p.keep_shape[1] > 1 && (p.masks & kKeep)) c.mask_heads = p.Hq;
+    if (mask_by_head(p)) c.mask_heads = p.Hq;
+    c.mask_rows = c.heads_as_rows ? p.group() : p.Sq;
     if (needs_packing(p) && backend != Backend::naive) {
         const kernels::Packing packing = c.packing(p);
         for (const auto& [what, met, limit] :

@@ -19,10 +19,12 @@ struct Choice : KernelChoice {
     bool hopper = false;
     int chunks = 1, chunk_keys = 1 << 30;
     bool heads_as_rows = false; // the heads of a group fill a tile that one query leaves empty, and keys and values are read once for all of them
-    // Masks that share nothing by batch or head are packed once: how many there are of either.
-    int64_t mask_batches = 1, mask_heads = 1;
+    // A mask that does not differ by batch or head is packed once for all of them: how many there are of either, and of how many rows.
+    int64_t mask_batches = 1, mask_heads = 1, mask_rows = 0;
 
-    kernels::Packing packing(const Problem& p) const { return {mask_batches, mask_heads, p.Sq, p.Sk, int(tile_queries), int(tile_keys), chunks, chunk_keys}; }
+    kernels::Packing packing(const Problem& p) const {
+        return {mask_batches, mask_heads, mask_rows, p.Sk, int(tile_queries), int(tile_keys), chunks, chunk_keys};
+    }
 };
 struct Selection {
     Refusals refusals; // empty: choice says what runs

@@ -98,10 +98,12 @@ PackedPlace packed_place(const kernels::Packing& k, unsigned char* memory) {
             reinterpret_cast<int*>(rows + step(uint64_t(k.tile_rows()) * sizeof(TileRow)))};
 }
 
-PackedCells pack(const Device& device, const Problem& p, const Choice& choice, const Mask& mask, const DenseKeep& keep, const PackedPlace& place,
+PackedCells pack(const Device& device, const Problem& p, const Choice& choice, const Mask& mask, DenseKeep keep, const PackedPlace& place,
                  ::cuda::Stream stream) {
     const kernels::Packing packing = choice.packing(p);
-    if (packing.cells()) launch(device, pass_row(), packing.pass_grid(), stream, packing.pass(mask, keep, place.words, place.classes));
+    const int heads_as_rows = choice.heads_as_rows ? int(p.group()) : 0;
+    if (heads_as_rows) kernels::let_heads_be_rows(keep, heads_as_rows);
+    if (packing.cells()) launch(device, pass_row(), packing.pass_grid(), stream, packing.pass(mask, keep, place.words, place.classes, heads_as_rows));
     launch(device, list_row(), packing.list_grid(), stream, packing.lists(place.classes, place.tile_rows, place.blocks));
     return packing.cells_for(mask, place.tile_rows, place.blocks, place.words);
 }

@@ -14,7 +14,7 @@ struct PackedPlace {
     TileRow* tile_rows;
     int* blocks;
 };
-PackedCells pack(const Device& device, const Problem& problem, const Choice& choice, const Mask& mask, const DenseKeep& keep, const PackedPlace& place,
+PackedCells pack(const Device& device, const Problem& problem, const Choice& choice, const Mask& mask, DenseKeep keep, const PackedPlace& place,
                  ::cuda::Stream stream);
 uint64_t packed_bytes(const kernels::Packing& packing);
 PackedPlace packed_place(const kernels::Packing& packing, unsigned char* memory);

@@ -173,6 +173,45 @@ TEST_F(Gpu, APreparedMaskUnderAnotherOffset) {
     }
 }
 
+// Decoding: with heads in groups the rows of a packed mask are heads. A prepared mask serves a plan whose rows are queries, too.
+TEST_F(Gpu, AGroupsHeadsShareAPackedMask) {
+    Case grouped = plain();
+    grouped.B = 2, grouped.Hq = 6, grouped.Hkv = 2, grouped.Sq = 1, grouped.Sk = 2500, grouped.key_lengths = {2500, 1100};
+    grouped.keep_dims = cases::kBatch | cases::kKey;
+    const Context context = gpu::context();
+    attn_run_report report{};
+    report.size = sizeof report;
+    const auto run = [&](DeviceSample& there) {
+        const Plan p = plan(context, there.sample.described(), ATTN_BACKEND_FLASH);
+        attn_tiles tiles{};
+        tiles.size = sizeof tiles;
+        ASSERT_TRUE(succeeded(attn_plan_tiles(p, &there.args, &tiles)));
+        there.args.report = &report;
+        there.clear();
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        there.fetch();
+        EXPECT_TRUE(agrees(there.sample));
+        EXPECT_EQ(report.tiles_visited, tiles.full + tiles.partial);
+    };
+    grouped.keep = cases::Keep::half;
+    cases::Sample half(grouped);
+    DeviceSample there(context, kAmpere, half, true);
+    run(there);
+    EXPECT_EQ(report.mask_passes, 1);
+
+    grouped.keep = cases::Keep::all; // so that others may share it
+    cases::Sample shared(grouped), alone(grouped.but("heads by themselves", [](Case&c) { c.Hkv = 6; }));
+    DeviceSample first(context, kAmpere, alone, true), second(context, kAmpere, shared, true);
+    MaskHandle mask;
+    ASSERT_TRUE(succeeded(attn_mask_prepare(context, second.mask(), mask.out())));
+    for (const int64_t passes : {1, 0})
+        for (DeviceSample* s : {&first, &second}) {
+            s->args.mask = nullptr, s->args.prepared = mask;
+            run(*s);
+            EXPECT_EQ(report.mask_passes, passes);
+        }
+}
+
 // ---- errors ------------------------------------------------------------------------------
 
 TEST_F(Gpu, OutOfMemorySaysHowMuchWasAskedAndHowMuchWasFree) {

@@ -16,7 +16,7 @@ public sealed unsafe partial class AttentionPlan
     /// <param name="bias">Of the kinds the problem names; null where it names none.</param>
     /// <param name="offset">Another number of the problem's kind of offset; null = the problem's own.</param>
     /// <param name="probabilities">float32 [B, Hq, Sq, Sk], contiguous; written. Given exactly where the problem wants it.</param>
-    /// <param name="cancellationToken">Looked at between blocks of keys.</param>
+    /// <param name="cancellationToken">Looked at between blocks of keys, on a GPU before each block of queries.</param>
     /// <returns>What ran, and what it counted.</returns>
     /// <exception cref="ArgumentException">Something given is not what the problem describes, or out of range; the message has the numbers. Nothing was
     /// started.</exception>
@@ -55,7 +55,7 @@ public sealed unsafe partial class AttentionPlan
     /// <param name="bias">Of the kinds the problem names; null where it names none.</param>
     /// <param name="offset">Another number of the problem's kind of offset; null = the problem's own.</param>
     /// <param name="probabilities">[B, Hq, Sq, Sk]; written. Given exactly where the problem wants it.</param>
-    /// <param name="cancellationToken">Looked at between blocks of keys.</param>
+    /// <param name="cancellationToken">Looked at between blocks of keys, on a GPU before each block of queries.</param>
     /// <typeparam name="T">The type that the problem's dtype stands for.</typeparam>
     /// <returns>What ran, and what it counted.</returns>
     /// <exception cref="ArgumentException">Something given is not what the problem describes, or out of range; the message has the numbers. Nothing was
@@ -100,8 +100,8 @@ public sealed unsafe partial class AttentionPlan
     /// <param name="offset">Another number of the problem's kind of offset; null = the problem's own.</param>
     /// <param name="probabilities">float32 [B, Hq, Sq, Sk], contiguous; written. Given exactly where the problem wants it.</param>
     /// <param name="stream">Of the plan's context; null = the context's own one.</param>
-    /// <param name="cancellationToken">Looked at between blocks of keys; a run that still waits is not begun. A cancelled run's outputs are unspecified, and so
-    /// they are until the task ends.</param>
+    /// <param name="cancellationToken">Looked at between blocks of keys, on a GPU before each block of queries; a run that still waits is not begun.
+    /// A cancelled run's outputs are unspecified, and so they are until the task ends.</param>
     /// <returns>What ran, and what it counted; cancelled or failed as the run was.</returns>
     /// <exception cref="ArgumentException">Something given is not what the problem describes, out of range, or borrowed host memory. Nothing was
     /// started.</exception>

@@ -332,7 +332,7 @@ typedef struct attn_run_args {
     int64_t offset;                 /* with ATTN_OFFSET_VALUE */
     const attn_array* offsets;      /* with ATTN_OFFSET_PER_BATCH: int32 [B] */
     attn_stream stream; /* null: returns when the outputs are written; otherwise at once, and everything given stays alive until the stream is done */
-    const volatile int32_t* cancel; /* polled between key blocks; non-zero: ATTN_CANCELLED */
+    const volatile int32_t* cancel; /* polled between key blocks, on a GPU before each block of queries; non-zero: ATTN_CANCELLED */
     void* workspace;                /* null: the context's own */
     uint64_t workspace_bytes;
     attn_run_report* report; /* written when the run is done */
