@@ -133,23 +133,25 @@ private:
         std::vector<int> known(static_cast<size_t>(count));
         nvrtc_.architecture_list(known.data());
         bool exact = false;
-        for (const int a : known) exact |= a == architecture, newest = std::max(newest, a);
+        for (const int a : known) {
+            exact |= a == architecture;
+            if (a < architecture) newest = std::max(newest, a);
+        }
         // A GPU newer than NVRTC gets PTX, which its driver finishes.
         const std::string target =
             "--gpu-architecture=" + (exact ? "sm_" + std::to_string(architecture) + (architecture == 90 ? "a" : "") : "compute_" + std::to_string(newest));
         std::vector<const char*> name_of, text_of;
         for (size_t i = 0; i < names_.size(); ++i) name_of.push_back(names_[i].c_str()), text_of.push_back(texts_[i].c_str());
-        cuda::Nvrtc::Program program;
-        nvrtc_.create(&program, ("#include \"" + file + "\"\n").c_str(), "attention.cu", int(names_.size()), text_of.data(), name_of.data());
-        nvrtc_.add_name(program, expression.c_str());
+        cuda::Nvrtc::Program program = nullptr;
+        int status = nvrtc_.create(&program, ("#include \"" + file + "\"\n").c_str(), "attention.cu", int(names_.size()), text_of.data(), name_of.data());
+        if (!status) status = nvrtc_.add_name(program, expression.c_str());
         const char* options[] = {target.c_str(), "-default-device", "--std=c++17", "--use_fast_math", "-diag-suppress=2473"};
-        const int status = nvrtc_.compile(program, 5, options);
+        if (!status) status = nvrtc_.compile(program, 5, options);
         size_t size = 0;
         if (status) {
-            nvrtc_.log_size(program, &size);
-            std::string log(size, 0);
-            nvrtc_.log(program, log.data());
-            throw std::runtime_error("NVRTC on " + expression + " for " + target + ":\n" + log);
+            std::string log;
+            if (program && !nvrtc_.log_size(program, &size) && size) log.resize(size), nvrtc_.log(program, log.data());
+            throw std::runtime_error("NVRTC failed with " + std::to_string(status) + " on " + expression + " for " + target + ":\n" + log.c_str());
         }
         (exact ? nvrtc_.cubin_size : nvrtc_.ptx_size)(program, &size);
         std::vector<char> image(size);

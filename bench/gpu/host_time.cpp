@@ -150,9 +150,12 @@ int measure(const cuda::Driver& cu, const cuda::Nvrtc& nvrtc) {
 int main() {
     cuda::Driver cu;
     cuda::Nvrtc nvrtc;
-    int count = 0;
-    if (!cu.open() || cu.init(0) || cu.device_count(&count) || !count) return std::puts("host_time: no CUDA device"), 3;
-    if (!nvrtc.open()) return std::puts("host_time: no NVRTC; set ATTENTION_NVRTC"), 1;
+    int count = 0, version = 0;
+    if (!cu.open()) return std::printf("host_time: no CUDA device: %s\n", cu.wrong.c_str()), 3;
+    if (const int status = cu.init(0)) return std::printf("host_time: no CUDA device: %s in cuInit\n", cu.name_of(status).c_str()), 3;
+    if (cu.device_count(&count) || !count) return std::puts("host_time: no CUDA device: the driver knows none"), 3;
+    cu.driver_version(&version);
+    if (!nvrtc.open(version)) return std::printf("host_time: no NVRTC; set ATTENTION_NVRTC: %s\n", nvrtc.wrong.c_str()), 1;
     try {
         return measure(cu, nvrtc);
     } catch (const std::exception& e) {

@@ -122,6 +122,8 @@ Device::Device(int ordinal, ::cuda::Context foreign)
         check(driver_.pool_create(&pool_, &properties), "making a memory pool on " + name_of(ordinal));
         uint64_t keep = UINT64_MAX; // until trim()
         check(driver_.pool_set(pool_, ::cuda::kReleaseThreshold, &keep), "setting up the memory pool of " + name_of(ordinal));
+        int no = 0; // an allocation waits for no other stream's work, nor does then memory_stream()
+        check(driver_.pool_set(pool_, ::cuda::kReuseByWaiting, &no), "setting up the memory pool of " + name_of(ordinal));
         check(driver_.stream_create(&memory_stream_, ::cuda::kNonBlocking), "making a stream on " + name_of(ordinal));
         if (primary_) {
             Primaries& p = primaries();
@@ -319,6 +321,7 @@ Device::CancelFlag Device::cancel_flag() const {
         const std::lock_guard lock(mutex_);
         if (!flags_.empty()) flag = flags_.back(), flags_.pop_back();
     }
+    const Uncaptured kept(*this);
     if (!flag.word) flag.word = allocate(sizeof(int), memory_stream_, "a cancel flag");
     if (!flag.raised) return flag;
     try {
@@ -341,6 +344,7 @@ void Device::give_back(CancelFlag flag) const noexcept {
 
 void Device::await(::cuda::Event event, const volatile int32_t* cancel, CancelFlag* flag) const {
     using namespace std::chrono;
+    const Uncaptured waiting(*this); // a stream's thread waits at any time
     static constexpr int kRaised = 1;
     const auto began = steady_clock::now();
     while (flag && flag->word && !flag->raised) {

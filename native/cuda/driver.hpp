@@ -33,7 +33,7 @@ enum Attribute { kProcessors = 16, kComputeMajor = 75, kComputeMinor = 76, kMemo
 constexpr int kMaxDynamicSharedMemory = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 // CUtensorMapDataType, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill
 constexpr int kFloat16 = 6, kBfloat16 = 9, kNoInterleave = 0, kSwizzle128 = 3, kPromote128 = 2, kZerosOutside = 0;
-constexpr int kReleaseThreshold = 4, kReserved = 5;                         // CUmemPool_attribute
+constexpr int kReuseByWaiting = 3, kReleaseThreshold = 4, kReserved = 5;    // CUmemPool_attribute; the first is REUSE_ALLOW_INTERNAL_DEPENDENCIES
 constexpr int kPointerDevice = 9, kPointerMemoryType = 2;                   // CUpointer_attribute
 constexpr int kNonBlocking = 1, kBlockingSyncWithoutTiming = 3;             // of a stream, of an event
 inline const Stream kThreadStream = reinterpret_cast<Stream>(uintptr_t(2)); // CU_STREAM_PER_THREAD: ordered after the legacy stream's work

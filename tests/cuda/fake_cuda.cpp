@@ -94,22 +94,52 @@ std::map<void*, StreamHandle> streams;
 std::map<ContextState*, StreamHandle> legacy;
 thread_local std::map<ContextState*, StreamHandle> of_thread;
 
-StreamHandle start(ContextState* context) {
-    auto s = std::make_shared<StreamState>(context);
+std::map<ContextState*, std::vector<std::weak_ptr<StreamState>>> started;
+StreamHandle start(ContextState* context, bool blocking) {
+    auto s = std::make_shared<StreamState>(context, blocking);
+    started[context].push_back(s);
     std::thread([s] { s->serve(); }).detach();
     return s;
+}
+std::vector<StreamHandle> streams_of(ContextState* context) { // with `state` held
+    std::vector<StreamHandle> all;
+    for (const auto& weak : started[context])
+        if (StreamHandle s = weak.lock(); s && s->made.stands()) all.push_back(std::move(s));
+    return all;
+}
+// What is put on `s` next comes after what is on the other now.
+void follow(StreamState& s, const StreamHandle& other) {
+    uint64_t ticket;
+    {
+        const std::lock_guard lock(other->mutex);
+        if (other->done == other->put) return;
+        ticket = other->put;
+    }
+    s.enqueue([other, ticket] { other->wait_for(ticket); });
+}
+StreamHandle in_order(StreamHandle s) { // with `state` held
+    const StreamHandle& first = legacy[here()];
+    if (s->capturing || !s->blocking || !first || !first->made.stands()) return s;
+    if (s != first) return follow(*s, first), s;
+    for (const StreamHandle& other : streams_of(here()))
+        if (other->blocking && other != s && !other->capturing) follow(*s, other);
+    return s;
+}
+void finish_legacy() {
+    const StreamHandle s = find(nullptr);
+    s->wait_for(s->put);
 }
 StreamHandle find(void* handle) {
     const std::lock_guard lock(state);
     if (!handle || reinterpret_cast<uintptr_t>(handle) == 2) {
         StreamHandle& s = handle ? of_thread[here()] : legacy[here()];
-        if (!s || !s->made.stands()) s = start(here());
-        return s;
+        if (!s || !s->made.stands()) s = start(here(), true);
+        return in_order(s);
     }
     const auto found = streams.find(handle);
     if (found == streams.end()) return fault("a stream that is none"), nullptr;
     if (found->second->made.context != here() || !found->second->made.stands()) return fault("a stream of another context, or of one that was reset"), nullptr;
-    return found->second;
+    return in_order(found->second);
 }
 
 // ---- captures: all of the mode that PyTorch begins them with, which is global
@@ -319,8 +349,7 @@ int cuCtxSynchronize() {
     std::vector<StreamHandle> all;
     {
         const std::lock_guard lock(state);
-        for (const auto& [_, s] : streams)
-            if (s->made.context == here() && s->made.stands()) all.push_back(s);
+        all = streams_of(here());
     }
     for (const StreamHandle& s : all) s->wait_for(s->put);
     return usable();
@@ -329,8 +358,8 @@ int cuCtxSynchronize() {
 int cuStreamCreate(void** stream, unsigned flags) {
     IN_CONTEXT(cuStreamCreate);
     if (flags > 1) return kInvalidValue;
-    const StreamHandle s = start(here());
     const std::lock_guard lock(state);
+    const StreamHandle s = start(here(), !flags);
     streams[s.get()] = s;
     *stream = s.get();
     return kOk;

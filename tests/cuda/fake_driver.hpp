@@ -61,8 +61,9 @@ ContextState* here(); // the calling thread's current one, or null
 int usable();         // whether it is one that works: what most calls begin with
 
 struct StreamState {
-    explicit StreamState(ContextState* context) : made(context) {}
+    StreamState(ContextState* context, bool blocking) : made(context), blocking(blocking) {}
     const Made made;
+    const bool blocking; // ordered before and after what is put on the legacy stream
     std::mutex mutex;
     std::condition_variable changed;
     std::deque<std::function<void()>> waiting;
@@ -86,6 +87,7 @@ struct StreamState {
 };
 using StreamHandle = std::shared_ptr<StreamState>;
 StreamHandle find(void* stream); // null: there is none in the current context
+void finish_legacy();            // what a copy that waits does first
 int unsafe();                    // what a call answers that a capture in progress forbids; that capture is then worth nothing
 
 // Of fake_memory.cpp, with `state` held.

@@ -105,6 +105,7 @@ struct PoolProperties {
 struct Pool {
     Made made;
     int device;
+    bool waits = true; // reuses memory that another stream has not freed yet, once it will have
 };
 std::set<Pool*> pools;
 bool is_pool(void* pool) {
@@ -156,14 +157,17 @@ int cuMemFree_v2(unsigned long long address) {
 }
 int cuMemcpyHtoD_v2(unsigned long long to, const void* from, size_t bytes) {
     NOT_WHILE_CAPTURED(cuMemcpyHtoD);
+    finish_legacy();
     return copy(reinterpret_cast<void*>(to), from, bytes, true, false), kOk;
 }
 int cuMemcpyDtoH_v2(void* to, unsigned long long from, size_t bytes) {
     NOT_WHILE_CAPTURED(cuMemcpyDtoH);
+    finish_legacy();
     return copy(to, reinterpret_cast<const void*>(from), bytes, false, true), kOk;
 }
 int cuMemsetD8_v2(unsigned long long to, unsigned char value, size_t bytes) {
     NOT_WHILE_CAPTURED(cuMemsetD8);
+    finish_legacy();
     return fill(to, value, bytes), kOk;
 }
 int cuMemPoolCreate(void** pool, const PoolProperties* p) {
@@ -172,7 +176,7 @@ int cuMemPoolCreate(void** pool, const PoolProperties* p) {
     for (const unsigned char c : p->reserved) legal = legal && !c;
     if (!legal) return kInvalidValue;
     const std::lock_guard lock(state);
-    return *pool = *pools.insert(new Pool{Made(here()), p->device}).first, kOk;
+    return *pool = *pools.insert(new Pool{Made(here()), p->device, true}).first, kOk;
 }
 int cuMemPoolDestroy(void* pool) {
     if (!is_pool(pool)) return kInvalidValue;
@@ -185,7 +189,11 @@ int cuMemPoolTrimTo(void* pool, size_t) {
     ENTRY(cuMemPoolTrimTo);
     return is_pool(pool) ? kOk : kInvalidValue;
 }
-int cuMemPoolSetAttribute(void* pool, int attribute, void*) { return is_pool(pool) && attribute >= 1 && attribute <= 4 ? kOk : kInvalidValue; }
+int cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
+    if (!is_pool(pool) || attribute < 1 || attribute > 4) return kInvalidValue;
+    if (attribute == 3) static_cast<Pool*>(pool)->waits = *static_cast<int*>(value);
+    return kOk;
+}
 int cuMemPoolGetAttribute(void* pool, int attribute, void* value) {
     if (!is_pool(pool) || (attribute != 5 && attribute != 7)) return kInvalidValue; // what is reserved, or in use: the same here
     const std::lock_guard lock(state);
@@ -195,6 +203,7 @@ int cuMemAllocFromPoolAsync(unsigned long long* address, size_t bytes, void* poo
     IN_CONTEXT(cuMemAllocFromPoolAsync);
     STREAM(stream);
     if (!is_pool(pool) || !static_cast<Pool*>(pool)->made.stands()) return kInvalidValue;
+    if (static_cast<Pool*>(pool)->waits) fault("an allocation that may wait for what another stream does");
     const int status = allocate(address, bytes);
     if (!status && s->capturing) s->graphs_memory.push_back(*address);
     return status;

@@ -44,3 +44,4 @@ void add_flash_bf16(Launchers& all);
 void add_hopper_fp16(Launchers& all);
 void add_hopper_bf16(Launchers& all);
 void add_plain(Launchers& all);
+void add_verbs(Launchers& all); // of first_light, by their expressions
