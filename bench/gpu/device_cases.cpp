@@ -1,5 +1,8 @@
 // device_cases.cpp — the shared list of cases on a real GPU through the C ABI, against the reference: every case in every element type a GPU takes, every
 // backend, on Hopper flash by both of its kernels; twice each, since a race seldom gives the same bits.
+// As one of several shards, it goes on in another process after an error that kills the context: CUDA promises a fresh start to no less.
+#include <unistd.h>
+
 #include <map>
 
 #include "../../tests/cuda/gpu.hpp"
@@ -86,8 +89,34 @@ struct Backwards {
     }
 };
 
+void tell_what_ran() {
+    for (const auto& [kernel, times] : ran()) std::printf("ran %5d times: %s\n", times, kernel.c_str());
+}
+char** arguments;
+constexpr const char* kFirst = "DEVICE_CASES_FIRST"; // set: something failed in a process before this one, which begins with this case
+int passed = 0;
+void go_on_elsewhere(size_t first) {
+    setenv(kFirst, std::to_string(first).c_str(), 1);
+    setenv("GTEST_SHARD_INDEX", "0", 1); // shards count from the first case there is
+    tell_what_ran();
+    std::printf("[  PASSED  ] %d tests, then a context died; another process goes on\n", passed);
+    std::fflush(nullptr);
+    execv("/proc/self/exe", arguments);
+    std::perror("device_cases: cannot begin anew");
+}
+
 class OnGpu : public ::testing::TestWithParam<size_t> {
 protected:
+    void SetUp() override {
+        if (died && std::getenv("GTEST_TOTAL_SHARDS")) go_on_elsewhere(GetParam());
+    }
+    void TearDown() override {
+        attn_context_info i{};
+        i.size = sizeof i;
+        passed += !HasFailure();
+        died = attn_context_describe(context(), &i) == ATTN_DEVICE_ERROR;
+    }
+    inline static bool died = false;
     static const Context& context() {
         static const auto& c = *new Context(gpu::context(kDevice));
         return c;
@@ -157,16 +186,18 @@ std::string identifier(const ::testing::TestParamInfo<size_t>& info) {
     for (const char ch : asked.what.name) name += std::isalnum(static_cast<unsigned char>(ch)) ? ch : '_';
     return name + "_as_" + types[int(asked.type)];
 }
-INSTANTIATE_TEST_SUITE_P(Cases, OnGpu, ::testing::Range(size_t(0), all().size()), identifier);
+INSTANTIATE_TEST_SUITE_P(Cases, OnGpu, ::testing::Range(std::getenv(kFirst) ? size_t(std::atoll(std::getenv(kFirst))) : 0, all().size()), identifier);
 
 } // namespace
 
 int main(int argc, char** argv) {
+    std::vector<char*> given(argv, argv + argc + 1); // InitGoogleTest takes some away
+    arguments = given.data();
     ::testing::InitGoogleTest(&argc, argv);
     int32_t count = 0;
     const char* why = nullptr;
     if (attn_device_count(ATTN_DEVICE_CUDA, &count, &why) != ATTN_OK || !count) return std::printf("device_cases: %s\n", why ? why : attn_last_error()), 3;
     const int failed = RUN_ALL_TESTS();
-    for (const auto& [kernel, times] : ran()) std::printf("ran %5d times: %s\n", times, kernel.c_str());
-    return failed;
+    tell_what_ran();
+    return failed || std::getenv(kFirst);
 }

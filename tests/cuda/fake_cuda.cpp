@@ -16,6 +16,7 @@ namespace fake {
 
 std::recursive_mutex state;
 std::mutex emulator;
+bool ending = false;
 int64_t faults = 0;
 std::string first_fault;
 std::map<std::string, int64_t> calls;
@@ -254,6 +255,12 @@ void fake_cuda_hold(int on) {
 
 int cuInit(unsigned flags) {
     ENTRY(cuInit);
+    devices();
+    static const int told = std::atexit([] { // before anything here is destroyed, while threads of streams live on
+        const std::scoped_lock lock(state, emulator);
+        ending = true;
+    });
+    (void)told;
     if (flags) return kInvalidValue;
     return devices().empty() ? 100 : kOk;
 }

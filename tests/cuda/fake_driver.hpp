@@ -32,6 +32,7 @@ enum : int {
 
 extern std::recursive_mutex state;     // of everything but the emulator
 extern std::mutex emulator;            // it runs one kernel at a time, and knows what is allocated
+extern bool ending;                    // the process exits: what streams still had to do is left undone. With both locks held
 void fault(const std::string& what);   // a violation: it is told and counted
 int planned_failure(const char* name); // what a test wants this call to answer; the call is counted
 

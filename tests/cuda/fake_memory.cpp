@@ -92,7 +92,7 @@ template <class F>
 std::function<void()> guarded(F f) {
     return [made = Made(here()), f] {
         const std::lock_guard lock(state);
-        if (made.works()) f();
+        if (!ending && made.works()) f();
     };
 }
 

@@ -70,6 +70,7 @@ void run_kernel(ContextState* context, const std::string& name, const std::funct
     std::string wrong;
     {
         const std::lock_guard own(emulator);
+        if (ending) return;
         emu::reset();
         kernel();
         if (emu::report.violations) wrong = emu::report.first;
