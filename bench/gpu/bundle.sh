@@ -61,7 +61,7 @@ make_bundle() {
         return
     fi
     printf 'More than %d bytes travel badly at once. In two calls, the second while the machine still has what the first built:\n' "$limit_bytes"
-    printf '  carry %s:  bench/gpu/run.sh --budget 580 --stage build --stage first-light --stage cases --stage timing --stage whisper\n' \
+    printf '  carry %s:  bench/gpu/run.sh --budget 450 --stage build --stage first-light --stage cases --stage whisper --stage timing\n' \
         "$bundle/commit $bundle/gtest.tar.xz $bundle/whisper.tar.xz"
-    printf '  carry %s:  bench/gpu/run.sh --budget 300 --stage nunit --stage sanitizer --stage ncu\n' "$bundle/commit $bundle/net.tar.xz"
+    printf '  carry %s:  bench/gpu/run.sh --budget 230 --stage nunit --stage sanitizer --stage ncu\n' "$bundle/commit $bundle/net.tar.xz"
 }

@@ -39,6 +39,7 @@ PYTHON
 none=(env ATTENTION_CUDA=/no/driver)
 emulated=(env "ATTENTION_CUDA=$build/tests/cuda/libfake_cuda.so" "ATTENTION_NVRTC=$build/tests/cuda/libfake_nvrtc.so")
 check "statistics and rules of the timing" 0 "OK" python3 bench/gpu/measure_test.py
+check "a measurement begun again without what ended it" 0 "OK" python3 bench/gpu/restarts_test.py
 check "the C ABI from Python on the CPU" 0 "OK" "${none[@]}" python3 bench/gpu/attention_test.py Layout OnCpu
 check "the C ABI from Python on an emulated GPU" 0 "OK" "${emulated[@]}" python3 bench/gpu/attention_test.py OnCuda
 check "the shared cases on an emulated GPU" 0 "PASSED  ] 9 tests" "${emulated[@]}" "$build/bench/gpu/device_cases" \

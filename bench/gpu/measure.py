@@ -5,6 +5,9 @@ import math
 import os
 import pathlib
 import time
+import warnings
+
+import restarts
 
 
 class WrongOutput(Exception):
@@ -14,8 +17,8 @@ class WrongOutput(Exception):
 class Subject:
     """Something that is timed: `call` puts it on the stream; `before` runs outside the timed span; `check` says what is wrong with its output, or None."""
 
-    def __init__(self, name, call, before=None, check=None, kernel="", counted=None):
-        self.name, self.call, self.kernel, self.check = name, call, kernel, check
+    def __init__(self, name, call, before=None, check=None, kernel="", counted=None, peer=False):
+        self.name, self.call, self.kernel, self.check, self.peer = name, call, kernel, check, peer
         self.before = before or (lambda: None)
         self.counted = counted  # a counter that a call must raise by one, where a mask is given unprepared
         self.rounds, self.host = [], []  # milliseconds of the device, of the host
@@ -51,23 +54,39 @@ def ratio(row, top, bottom, limit=None, aim=None, factor=1.0):
 
 
 class Group:
-    """What is measured together: its subjects, lines, facts {name: (value, unit, limit)}, what was refused and why, and what was wrong."""
+    """What is measured together: its subjects, lines, facts {name: (value, unit, limit)}, what was refused and why, and what was wrong, of ours and of a
+    peer's. `watch` knows what is running; `left_out` {subject: why} is not tried."""
 
-    def __init__(self, name, description, settle=lambda: None):
+    def __init__(self, name, description, settle=lambda: None, watch=None, left_out=None):
         self.name, self.description, self.settle = name, description, settle
-        self.subjects, self.lines, self.facts, self.refused, self.wrong, self.notes = [], [], {}, {}, [], []
+        self.watch, self.left_out = watch or restarts.Watch(), left_out or {}
+        self.subjects, self.lines, self.facts, self.refused, self.wrong, self.peers_wrong, self.notes = [], [], {}, {}, [], [], []
 
     def attempt(self, name, make):
-        """Adds the subject that make() returns; what it raises is a refusal, told in the table."""
-        try:
-            subject = make()
-            subject.call()
-            self.settle()  # what a device finds wrong, it tells later
-            self.subjects.append(subject)
-            return subject
-        except Exception as problem:
-            self.refused[name] = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+        """Adds the subject that make() returns; what it raises is a refusal, told in the table. A device that answers no more is none."""
+        if name in self.left_out:
+            self.refused[name] = self.left_out[name]
             return None
+        self.watch.begins(self.name, name, 120)  # a kernel is compiled, or a mask of flex_attention
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                subject = make()
+                subject.call()
+                self.settle()  # what a device finds wrong, it tells later
+                self.subjects.append(subject)
+                return subject
+            except Exception as problem:
+                self.refused[name] = refusal(problem, [str(warning.message) for warning in told])
+        restarts.still_there(self.settle, self.refused[name])
+        return None
+
+
+def refusal(problem, warned):
+    """One line of an exception, with the reasons that PyTorch gives as warnings; that a backend which was not asked for is disabled is none."""
+    reasons = [" ".join(text.partition("(Triggered internally")[0].split()) for text in warned]
+    reasons = [text for text in dict.fromkeys(reasons) if "SDP" not in text and "because" not in text and "disabled" not in text]
+    return " | ".join([" ".join(f"{type(problem).__name__}: {problem}".split())[:300], *reasons])[:600]
 
 
 def quartiles(values):
@@ -85,6 +104,8 @@ def quartiles(values):
 
 class CudaClock:
     """Times a call by CUDA events, with nothing of the call's operands left in L2 and the host ahead of the device, so that no launch is waited for."""
+
+    warm = 0.5  # seconds of turns before the first round: an idle GPU's clocks are low
 
     def __init__(self, torch, flush_bytes):
         self.torch = torch
@@ -106,6 +127,8 @@ class CudaClock:
 class HostClock:
     """The same without a GPU, to try the scripts."""
 
+    warm = 0
+
     def __call__(self, call):
         begun = time.perf_counter()
         call()
@@ -113,18 +136,25 @@ class HostClock:
         return spent, spent
 
 
-def measure(group, rounds, clock, out_of_time=lambda: False):
-    """Rounds in which every subject has one turn, forwards and backwards by turns. Outputs are judged before the first and after the last."""
+def measure(group, rounds, clock, out_of_time=lambda: False, keep=lambda group: None):
+    """Rounds in which every subject has one turn, forwards and backwards by turns. Outputs are judged before the first and after the last. What there is so
+    far goes to `keep` now and then."""
     judge(group, "before the first round")
-    for _ in range(2):
+    begun, turns = time.monotonic(), 0
+    while turns < 2 or time.monotonic() - begun < clock.warm:
         for subject in group.subjects:
+            group.watch.begins(group.name, subject.name, 20, subject.kernel)
             subject.before()
             clock(subject.call)
+        turns += 1
     for number in range(rounds):
+        if number % 5 == 0:
+            keep(group)
         if out_of_time():
             group.notes.append(f"{number} rounds of {rounds}: the time was up")
             break
         for subject in group.subjects if number % 2 == 0 else reversed(group.subjects):
+            group.watch.begins(group.name, subject.name, 20, subject.kernel)
             subject.before()
             count = subject.counted() if subject.counted else 0
             spent, host = clock(subject.call)
@@ -133,6 +163,7 @@ def measure(group, rounds, clock, out_of_time=lambda: False):
             subject.rounds.append(spent)
             subject.host.append(host)
     judge(group, "after the last round")
+    group.watch.over()
 
 
 def let_go(group):
@@ -143,9 +174,10 @@ def let_go(group):
 
 def judge(group, when):
     for subject in group.subjects:
+        group.watch.begins(group.name, subject.name, 20, subject.kernel)
         wrong = subject.check() if subject.check else None
         if wrong:
-            group.wrong.append(f"{subject.name}, {when}: {wrong}")
+            (group.peers_wrong if subject.peer else group.wrong).append(f"{subject.name}, {when}: {wrong}")
 
 
 def misses(group):
@@ -190,6 +222,7 @@ def table(group):
         out.append(f"- {name}: {value:.4g} {unit}{verdict}")
     out += [f"- refused: {name}: {why}" for name, why in group.refused.items()]
     out += [f"- {note}" for note in group.notes]
+    out += [f"- a peer's output is wrong, {wrong}" for wrong in group.peers_wrong]
     out += [f"- WRONG OUTPUT, {wrong}" for wrong in group.wrong]
     return "\n".join(out) + "\n"
 
@@ -209,7 +242,7 @@ def as_json(group):
              for s in group.subjects]
     facts = [{"name": name, "value": value, "unit": unit, **({} if limit is None else {"limit": limit})} for name, (value, unit, limit) in group.facts.items()]
     return {"name": group.name, "description": group.description, "rows": rows, "calls": calls, "facts": facts, "refused": group.refused, "notes": group.notes,
-            "wrong": group.wrong}
+            "wrong": group.wrong, "peers_wrong": group.peers_wrong}
 
 
 def write_whole(path, text):
@@ -220,4 +253,6 @@ def write_whole(path, text):
 
 
 def write_json(path, machine, command, groups):
-    write_whole(path, json.dumps({"machine": machine, "command": command, "groups": [as_json(group) for group in groups]}, indent=1) + "\n")
+    """Groups, or what as_json made of them."""
+    groups = [group if isinstance(group, dict) else as_json(group) for group in groups]
+    write_whole(path, json.dumps({"machine": machine, "command": command, "groups": groups}, indent=1) + "\n")

@@ -4,8 +4,10 @@ import json
 import pathlib
 import tempfile
 import unittest
+import warnings
 
 import measure
+import restarts
 
 
 def group_of(**rounds):
@@ -82,6 +84,43 @@ class Rounds(unittest.TestCase):
 
         self.assertIsNone(group.attempt("cuDNN", make))
         self.assertEqual(group.refused, {"cuDNN": "RuntimeError: No available kernel. Aborting"})
+
+    def test_a_refusal_says_what_was_warned_of_before_it(self):
+        group = measure.Group("name", "")
+
+        def make():
+            for text in ("Flash attention kernel not used because: (Triggered internally at a.cpp:1)", "Flash attention has been runtime disabled.",
+                         "head_dim should be no more than\n 128 (Triggered internally at b.cpp:2)", "head_dim should be no more than 128"):
+                warnings.warn(text)
+            raise RuntimeError("No available kernel.")
+
+        group.attempt("cuDNN", make)
+        self.assertEqual(group.refused, {"cuDNN": "RuntimeError: No available kernel. | head_dim should be no more than 128"})
+
+    def test_what_is_left_out_is_not_tried(self):
+        group = measure.Group("name", "", left_out={"ours": "left out: it never came back"})
+        self.assertIsNone(group.attempt("ours", lambda: self.fail("tried")))
+        self.assertEqual(group.refused, {"ours": "left out: it never came back"})
+
+    def test_a_device_that_answers_no_more_is_no_refusal(self):
+        def settle():
+            raise RuntimeError("an illegal address was met")
+
+        with self.assertRaisesRegex(restarts.DeviceLost, "an illegal address was met"):
+            measure.Group("name", "", settle).attempt("ours", lambda: measure.Subject("ours", lambda: None))
+
+    def test_a_peer_s_wrong_output_is_told_and_no_miss(self):
+        group = measure.Group("name", "")
+        group.subjects.append(measure.Subject("theirs", lambda: None, check=lambda: "O[0] is off", peer=True))
+        measure.measure(group, 1, measure.HostClock())
+        self.assertEqual((measure.misses(group), group.wrong), (0, []))
+        self.assertIn("a peer's output is wrong, theirs, after the last round: O[0] is off", measure.table(group))
+
+    def test_what_there_is_so_far_is_kept(self):
+        group, kept = measure.Group("name", ""), []
+        group.subjects.append(measure.Subject("ours", lambda: None))
+        measure.measure(group, 12, measure.HostClock(), keep=lambda group: kept.append(len(group.subjects[0].rounds)))
+        self.assertEqual(kept, [0, 5, 10])
 
     def test_time_that_is_up_leaves_whole_rounds(self):
         group, left = measure.Group("name", ""), [2]

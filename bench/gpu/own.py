@@ -2,6 +2,7 @@
 
 import attention as attn
 import measure
+import restarts
 
 
 class Setting:
@@ -12,7 +13,7 @@ class Setting:
         self.on_gpu = self.device.type == "cuda"
         self.library = attn.Library()
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
-        self.stream = None
+        self.stream, self.watch, self.left_out, self.fatal = None, restarts.Watch(), {}, restarts.Fatal(None)
         if self.on_gpu:
             torch.cuda.init()
             torch.zeros(1, device=self.device)  # the primary context is there and current
@@ -34,6 +35,21 @@ class Setting:
     def synchronize(self):
         if self.on_gpu:
             self.torch.cuda.synchronize()
+
+    def group(self, name, description):
+        return measure.Group(name, description, self.synchronize, self.watch, self.left_out.get(name))
+
+    def begin(self, plan):
+        """The plan's first use: its kernel is compiled, unless it is known to end what runs it."""
+        kernel = plan.kernel()
+        self.fatal.forbid(kernel)
+        self.watch.runs(kernel)
+        plan.warm_up()
+
+    def prepare(self, mask):
+        """A prepared mask. It is copied as it lies there now, not as PyTorch's stream will leave it."""
+        self.synchronize()
+        return self.context.prepare(mask)
 
     def array(self, tensor):
         """The tensor as a borrowed array; the tensor must outlive it."""
@@ -90,8 +106,8 @@ class Own:
         if refusals:
             raise RuntimeError("; ".join(refusals))
         self.plan = setting.context.plan(problem, attn.FLASH)
-        self.plan.warm_up()
-        handle = setting.context.prepare(masks[0]) if prepared else None
+        setting.begin(self.plan)
+        handle = setting.prepare(masks[0]) if prepared else None
         self.args = [attn.run_args(*arrays, mask=mask, prepared=handle, stream=setting.stream) for mask in masks]
         info = self.plan.describe()
         self.kernel, self.reason, self.key_chunk = info.kernel.decode(), info.reason.decode(), info.key_chunk

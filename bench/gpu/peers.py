@@ -16,7 +16,7 @@ def _subject(setting, name, call, judge, kernel, before=None):
         setting.synchronize()
         return judge(last[0], blind_rows_too=False)
 
-    return measure.Subject(name, kept, before, check if judge else None, kernel)
+    return measure.Subject(name, kept, before, check if judge else None, kernel, peer=True)
 
 
 def sdpa(setting, name, backend, q, k, v, masks=None, judge=None, causal=False):

@@ -4,13 +4,13 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 readonly root=$PWD self=$PWD/bench/gpu/run.sh build=$PWD/build/gpu
 # NAME:LIMIT:LEAST: its time limit, and the seconds under which it is not worth beginning.
-readonly stages=(build:120:30 first-light:60:15 cases:120:25 timing:240:60 whisper:60:25 nunit:100:25 sanitizer:80:25 ncu:60:20)
+readonly stages=(build:120:30 first-light:90:15 cases:120:25 whisper:90:35 timing:240:60 nunit:100:25 sanitizer:80:25 ncu:60:20)
 
 usage() {
     cat <<'USAGE'
 bench/gpu/run.sh [--stage NAME]... [--budget SECONDS] [--out FOLDER] [--bundle FOLDER] [--anyway]
 
-  --stage NAME      build, first-light, cases, timing, whisper, nunit, sanitizer or ncu; may be given several times (default: all, in this order)
+  --stage NAME      build, first-light, cases, whisper, timing, nunit, sanitizer or ncu; may be given several times (default: all, in this order)
   --budget SECONDS  skips stages that no longer fit, and says so
   --out FOLDER      where results go (default: $OUT, else build/gpu/out): run.log, summary.txt, timing.json, timing.md, whisper.json, whisper.md, ncu.csv
   --bundle FOLDER   what ./build.sh gpu-bundle made (default: build/gpu-bundle)
@@ -71,6 +71,8 @@ needs() { # PROGRAM…: what the build stage leaves
 has_torch() { python3 -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)' || { echo "python3 has no torch"; return 1; }; }
 
 stage_build() {
+    # PyTorch is gigabytes: what the later stages import is read while the compiler works.
+    python3 -c 'import torch, transformers.models.whisper.modeling_whisper as _; torch.zeros(1, device="cuda")' >/dev/null 2>&1 &
     local -a gtest=(-DATTENTION_TESTS=OFF)
     local folder start=$SECONDS
     if [[ -e /usr/include/gtest/gtest.h ]]; then gtest=(-DATTENTION_TESTS=ON)
@@ -97,12 +99,15 @@ stage_cases() {
     n=$(nproc); ((n > 14)) && n=14
     trap : TERM # at the time limit the processes end, and what they met is told
     for ((i = 0; i < n; ++i)); do
-        GTEST_TOTAL_SHARDS=$n GTEST_SHARD_INDEX=$i "$exe" --gtest_brief=1 >"$logs/$i" 2>&1 &
+        GTEST_TOTAL_SHARDS=$n GTEST_SHARD_INDEX=$i "$exe" >"$logs/$i" 2>&1 &
         pids+=($!)
     done
     for i in "${pids[@]}"; do wait "$i" || { status=$?; ((status > worst)) && worst=$status; }; done
     grep -hvE '^(ran|\[|Note:|Running main)' "$logs"/* | head -150
     grep -h '^\[  FAILED  \] Cases' "$logs"/* | sort -u | head -60
+    for i in "$logs"/*; do # a case that hangs, or that ended its process
+        awk '/^\[ RUN / { at = $4 } /^\[ +(OK|FAILED) / { at = "" } END { if (at != "") print "did not end: " at }' "$i"
+    done
     awk '/^ran/ { sub(":", "", $3); all[$4] += $2 } END { for (kernel in all) printf "ran %5d times: %s\n", all[kernel], kernel }' "$logs"/* | sort -k4
     printf '%d processes, %d tests passed\n' "$n" "$(awk '/^\[  PASSED  \]/ { sum += $4 } END { print sum + 0 }' "$logs"/*)"
     return $worst
@@ -117,7 +122,7 @@ stage_whisper() {
     local folder=../shared/whisper
     has_torch || return 1
     [[ -f $folder/encoder.safetensors ]] || folder=$(unpacked whisper) || return 1
-    python3 bench/gpu/whisper.py "$folder" --json "$out/whisper.json" --table "$out/whisper.md"
+    python3 bench/gpu/whisper.py "$folder" --json "$out/whisper.json" --table "$out/whisper.md" --budget $((limit > 30 ? limit - 12 : limit))
 }
 
 # The .NET suite, carrying its runtime: the GPU's own tests first, so that a limit cuts the rest. ONNX Runtime stays at home, and with it two tests.
@@ -199,6 +204,7 @@ $device && say "$(nvidia-smi -L 2>&1 | head -4)"
 
 results=() failed=0 absent=0 running=
 finish() {
+    rm -f "$out/stage.log"
     say "== summary (${SECONDS} s), results in $out"
     printf '%s\n' "${results[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
 }
@@ -206,7 +212,7 @@ interrupted() {
     trap '' INT TERM
     if [[ $running ]]; then
         kill "$running" && wait "$running"
-        cat "$build/stage.log" >>"$out/run.log"
+        cat "$out/stage.log" >>"$out/run.log"
         results+=("$name: interrupted")
     fi
     finish
@@ -234,19 +240,19 @@ for stage in "${stages[@]}"; do
     say "== $name (at most $limit s)"
     start=$SECONDS
     if [[ ! $given_library && $name != build ]] && library=$(library_of); then export ATTENTION_LIBRARY=$library; fi
-    timeout -k 5 "$limit" "$BASH" "$self" --do "$name" "$limit" >"$build/stage.log" 2>&1 </dev/null &
+    timeout -k 5 "$limit" "$BASH" "$self" --do "$name" "$limit" >"$out/stage.log" 2>&1 </dev/null &
     running=$!
     wait "$running"
     status=$?
     running=
-    cat "$build/stage.log" >>"$out/run.log"
-    tail -n 15 "$build/stage.log" | cut -c1-220
+    cat "$out/stage.log" >>"$out/run.log"
+    tail -n 15 "$out/stage.log" | cut -c1-220
     took=$((SECONDS - start))
     case $status in
         0) results+=("$name: passed ($took s)") ;;
         3) results+=("$name: no CUDA device ($took s)") && ((++absent)) ;;
         124 | 137) results+=("$name: FAILED, its limit of $limit s was over") && ((++failed)) ;;
-        *) results+=("$name: FAILED, exit $status ($took s): $(grep -v '^[[:space:]]*$' "$build/stage.log" | tail -n 1 | cut -c1-160)") && ((++failed)) ;;
+        *) results+=("$name: FAILED, exit $status ($took s): $(grep -v '^[[:space:]]*$' "$out/stage.log" | tail -n 1 | cut -c1-160)") && ((++failed)) ;;
     esac
     say "${results[-1]}"
     printf '%s\n' "${results[@]}" >"$out/summary.txt"

@@ -18,6 +18,7 @@ import time
 import attention as attn
 import first_use
 import measure
+import restarts
 import rows
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -40,6 +41,7 @@ def options(arguments):
     parser.add_argument("--host-time", metavar="PROGRAM", help="the program host_time (default: the newest build's)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the scripts at small sizes where there is no GPU")
     parser.add_argument("--list", action="store_true", help="the groups")
+    restarts.options(parser)
     given = parser.parse_args(arguments)
     if given.rounds < 1:
         parser.error(f"--rounds is {given.rounds}; 1 or more is allowed")
@@ -55,8 +57,10 @@ def machine(torch, setting):
         info.update(GPU=torch.cuda.get_device_name(), architecture=context.instruction_set.decode(), driver=cuda.driver_version, NVRTC=cuda.nvrtc_version,
                     cuDNN=torch.backends.cudnn.version(), CUDA=torch.version.cuda)
         query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.mem,power.limit,driver_version", "--format=csv,noheader"]
-        clocks = subprocess.run(query, capture_output=True, text=True)
-        info["nvidia-smi: SM and memory clock now, power limit, driver"] = clocks.stdout.strip()
+        try:
+            info["nvidia-smi: SM and memory clock now, power limit, driver"] = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired) as problem:
+            info["nvidia-smi"] = str(problem)
     return info
 
 
@@ -74,7 +78,7 @@ def host_group(program):
     if not program:
         group.refused["host time"] = "the program host_time is not built"
         return group
-    done = subprocess.run([program], capture_output=True, text=True)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
     if done.returncode:
         group.refused["host time"] = f"{program} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}"
         return group
@@ -101,11 +105,13 @@ def first_use_group():
 
 
 def torch_setting(given, out_of_time, small):
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else flex_attention begins a process for each core, and each imports PyTorch
     import torch
 
     import own
 
     setting = own.Setting(torch, given.device, small=small)
+    setting.watch, setting.left_out, setting.fatal = restarts.Watch(given.at), restarts.left_out(given.without), restarts.Fatal(given.without)
     setting.flex = None
     setting.flex_wanted = lambda: not given.no_flex and setting.on_gpu and not out_of_time(45)
     clock = measure.CudaClock(torch, 256 << 20) if setting.on_gpu else measure.HostClock()
@@ -114,53 +120,76 @@ def torch_setting(given, out_of_time, small):
 
 def main(arguments):
     given = options(arguments)
+    order = [*list(rows.GROUPS)[:3], "first-use", "host", *list(rows.GROUPS)[3:]]
     if given.list:
-        for name in list(rows.GROUPS) + ["first-use", "host"]:
+        for name in order:
             print(f"{name:10} {DESCRIPTIONS[name]}")
         return 0
     library = attn.Library()
     if given.device == "cuda" and not library.devices(attn.CUDA)[0]:
         print(f"timing.py: no CUDA device: {library.devices(attn.CUDA)[1]}")
         return 3
+    if given.device == "cuda" and not given.at:
+        return restarts.begin_with(given, HERE / "timing.py", arguments)
     begun = time.monotonic()
 
     def out_of_time(needed=0):
         return bool(given.budget) and time.monotonic() - begun + needed > given.budget
 
     torch, setting, clock = torch_setting(given, out_of_time, small=given.device == "cpu")
-    info = machine(torch, setting)
-    command = " ".join(["bench/gpu/timing.py", *arguments])
-    text = "".join(f"- {name}: {value}\n" for name, value in {**info, "command": command}.items())
-    if given.rounds < 15:
-        text += f"- {given.rounds} rounds: a look, not a measurement\n"
-    print(text, end="", flush=True)
-    groups, wanted, misses = [], given.only or [*rows.GROUPS, "first-use", "host"], 0
-    for name in [*(["first-use", "host"] if given.device == "cuda" else []), *rows.GROUPS]:  # the short ones first
-        if name not in wanted:
+    command = given.command or " ".join(["bench/gpu/timing.py", *arguments])
+    groups, text, info = earlier(given) if given.without else ([], "", None)
+    if info is None:
+        info = machine(torch, setting)
+        text = "".join(f"- {name}: {value}\n" for name, value in {**info, "command": command}.items())
+        if given.rounds < 15:
+            text += f"- {given.rounds} rounds: a look, not a measurement\n"
+        print(text, end="", flush=True)
+
+    def keep(*group):
+        if given.json:
+            measure.write_json(given.json, info, command, [*groups, *group])
+
+    misses, done = 0, {group["name"] for group in groups}
+    for name in order:
+        if name in done or name not in (given.only or order) or (given.device == "cpu" and name not in rows.GROUPS):
             continue
-        if out_of_time(20):
+        gone = [why for subject, why in setting.left_out.get(name, {}).items() if not subject]
+        if out_of_time(20) or gone:
             group = measure.Group(name, DESCRIPTIONS[name])
-            group.notes.append(f"skipped: {given.budget:g} s were given and {time.monotonic() - begun:.0f} are gone")
+            group.notes += gone or [f"skipped: {given.budget:g} s were given and {time.monotonic() - begun:.0f} are gone"]
         else:
-            group = one(name, given, setting, clock, out_of_time)
+            group = one(name, given, setting, clock, out_of_time, keep)
         groups.append(group)
         misses += measure.misses(group)
         text += measure.table(group)
         print(measure.table(group), end="", flush=True)
-        if given.json:
-            measure.write_json(given.json, info, command, groups)
+        keep()
         if given.table:
             measure.write_whole(given.table, text)
         measure.let_go(group)
         if setting.on_gpu:
             setting.context.trim()
             torch.cuda.empty_cache()
-    return 1 if any(group.wrong for group in groups) or (given.check and misses) else 0
+    wrong = any(group["wrong"] if isinstance(group, dict) else group.wrong for group in groups)
+    return 1 if wrong or (given.check and misses) else 0
 
 
-def one(name, given, setting, clock, out_of_time):
-    """A group, measured; a failure of it is its own and stops no other."""
+def earlier(given):
+    """What the process before this one left, but for the group in which it ended: groups, text, machine."""
+    try:
+        left = json.loads(pathlib.Path(given.json).read_text())
+        text = pathlib.Path(given.table).read_text() if given.table else ""
+    except OSError:  # it ended in its first group
+        return [], "", None
+    ended = json.loads(given.without[-1])[0]
+    return [group for group in left["groups"] if group["name"] != ended], text, left["machine"]
+
+
+def one(name, given, setting, clock, out_of_time, keep=lambda group: None):
+    """A group, measured; a failure of it is its own and stops no other, unless the device is lost with it."""
     begun = time.monotonic()
+    setting.watch.begins(name, "", 120)
     group = measure.Group(name, DESCRIPTIONS[name])
     try:
         if name == "host":
@@ -169,9 +198,11 @@ def one(name, given, setting, clock, out_of_time):
             group = first_use_group()
         else:
             group = rows.GROUPS[name](setting)
-            measure.measure(group, given.rounds, clock, out_of_time)
+            measure.measure(group, given.rounds, clock, out_of_time, keep)
     except Exception as problem:
+        restarts.end_if_lost(problem, setting.synchronize, setting.watch)
         group.wrong.append(" ".join(f"{type(problem).__name__}: {problem}".split())[:600])
+    setting.watch.over()
     group.notes.append(f"took {time.monotonic() - begun:.1f} s")
     return group
 

@@ -8,9 +8,11 @@ The folder holds encoder.safetensors and reference-encoder.safetensors. Exit: 0;
 import argparse
 import pathlib
 import sys
+import time
 
 import attention as attn
 import measure
+import restarts
 import timing
 
 LAYERS, WIDTH, HEADS, POSITIONS = 6, 512, 8, 1500
@@ -21,7 +23,7 @@ class Attend:
 
     def __init__(self, setting, mask=None, prepared=False):
         self.setting, self.mask, self.plans = setting, mask, {}
-        self.handle = setting.context.prepare(mask) if prepared else None
+        self.handle = setting.prepare(mask) if prepared else None
         self.kernel = ""
 
     def __call__(self, q, k, v):
@@ -31,7 +33,7 @@ class Attend:
         key = (q.dtype, q.shape, q.stride(), k.stride(), v.stride())
         if key not in self.plans:
             plan = self.setting.context.plan(attn.problem(self.setting.dtypes[q.dtype], *arrays, mask=self.mask))
-            plan.warm_up()
+            self.setting.begin(plan)
             self.plans[key], self.kernel = plan, plan.kernel()
         self.plans[key].run(attn.run_args(*arrays, mask=self.mask, prepared=self.handle, stream=self.setting.stream))
         return o
@@ -125,26 +127,29 @@ class Encoder:
         return operands
 
 
-def experiment(setting, folder, rounds, clock):
+def experiment(setting, folder, rounds, clock, out_of_time, keep):
     torch = setting.torch
     from safetensors.torch import load_file
 
     weights, reference = load_file(folder / "encoder.safetensors"), load_file(folder / "reference-encoder.safetensors")
-    dtype = torch.float16 if setting.on_gpu else torch.float32  # as the weights are stored; a CPU's PyTorch multiplies no float16
-    group = measure.Group("whisper-encoder",
-                          f"Whisper base's encoder, {str(dtype).removeprefix('torch.')}, {len(reference['input_features'])} clips, key lengths covering 49.0 %",
-                          setting.synchronize)
-    features = reference["input_features"].to(setting.device, dtype)
-    key_lengths = reference["key_lengths"].to(setting.device, torch.int32).contiguous()
+    dtype = torch.float16 if setting.on_gpu else torch.float32  # as the weights are stored; a CPU's PyTorch is slow at float16
+    clips = slice(2 if setting.small else None)
+    features, key_lengths, plain, masked = (reference[name][clips].to(setting.device) for name in ("input_features", "key_lengths", "plain", "masked"))
+    features, key_lengths = features.to(dtype), key_lengths.to(torch.int32).contiguous()
+    covered = float(key_lengths.sum()) / (len(features) * POSITIONS)
+    group = setting.group("whisper-encoder",
+                          f"Whisper base's encoder, {str(dtype).removeprefix('torch.')}, {len(features)} clips, key lengths covering {covered:.1%}")
     rows = reference["rows"].long().to(setting.device)
-    right = {False: reference["plain"].to(setting.device).double(), True: reference["masked"].to(setting.device).double()}
+    right = {False: plain.double(), True: masked.double()}
     with torch.inference_mode():
+        setting.watch.begins(group.name, "", 60)
         encoder = Encoder(setting, weights, dtype)
         attends = functions(setting, key_lengths, dtype)
         operands = encoder.settle(features, attends["eager, no mask"][0])
         errors = {}
         for name, (attend, masked) in attends.items():
-            if not group.attempt(name, lambda: measure.Subject(f"encoder, {name}", lambda a=attend: encoder(features, a))):
+            whole = f"encoder, {name}"
+            if not group.attempt(whole, lambda: measure.Subject(whole, lambda a=attend: encoder(features, a))):
                 continue
             setting.synchronize()
             if setting.on_gpu:
@@ -158,7 +163,8 @@ def experiment(setting, folder, rounds, clock):
             off = (out[:, rows].double() - right[masked]).abs()
             errors[name] = float(torch.nan_to_num(off, nan=float("inf")).max())
             group.facts[f"largest error of a hidden state, {name}"] = (errors[name], f"(mean {float(off.mean()):.2e})", None)
-            group.subjects.append(measure.Subject(f"attention of all layers, {name}", lambda a=attend: [a(*qkv) for qkv in operands],
+            group.attempt(f"attention of all layers, {name}",
+                          lambda: measure.Subject(f"attention of all layers, {name}", lambda a=attend: [a(*qkv) for qkv in operands],
                                                   kernel=getattr(attend, "kernel", "")))
         info = setting.context.describe()
         group.facts["memory of this library's own, all of its ways together"] = ((info.scratch_bytes + info.live_bytes) / 1e6, "MB", None)
@@ -166,8 +172,8 @@ def experiment(setting, folder, rounds, clock):
             like = "eager, additive mask" if masked else "eager, no mask"
             if name.startswith("ours") and name in errors and like in errors and not errors[name] <= 2 * errors[like] + 1e-3:
                 group.wrong.append(f"hidden states of {name} are off by {errors[name]:.4g}; {like} is off by {errors[like]:.4g}")
-        measure.measure(group, rounds, clock)
-    lines(group, attends)
+        lines(group, attends)
+        measure.measure(group, rounds, clock, out_of_time, keep)
     return group
 
 
@@ -189,9 +195,11 @@ def main(arguments):
     parser = argparse.ArgumentParser(prog="whisper.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--budget", type=float, default=0, metavar="SECONDS", help="begin no round after this time")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--table", metavar="FILE")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the script where there is no GPU")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the script, on two clips, where there is no GPU")
+    restarts.options(parser)
     given = parser.parse_args(arguments)
     for name in ("encoder.safetensors", "reference-encoder.safetensors"):
         if not (given.folder / name).is_file():
@@ -200,16 +208,30 @@ def main(arguments):
     if given.device == "cuda" and not count:
         print(f"whisper.py: no CUDA device: {why}")
         return 3
-    given.no_flex = True
-    torch, setting, clock = timing.torch_setting(given, lambda needed=0: False, small=False)
-    info, command = timing.machine(torch, setting), " ".join(["bench/gpu/whisper.py", *arguments])
-    group = experiment(setting, given.folder, given.rounds, clock)
-    text = "".join(f"- {name}: {value}\n" for name, value in {**info, "command": command}.items()) + measure.table(group)
-    print(text, end="")
-    if given.json:
-        measure.write_json(given.json, info, command, [group])
-    if given.table:
-        measure.write_whole(given.table, text)
+    if given.device == "cuda" and not given.at:
+        return restarts.begin_with(given, pathlib.Path(__file__).resolve(), arguments)
+    given.no_flex, begun = True, time.monotonic()
+
+    def out_of_time(needed=0):
+        return bool(given.budget) and time.monotonic() - begun + needed > given.budget
+
+    torch, setting, clock = timing.torch_setting(given, out_of_time, small=given.device == "cpu")
+    info, command = timing.machine(torch, setting), given.command or " ".join(["bench/gpu/whisper.py", *arguments])
+    head = "".join(f"- {name}: {value}\n" for name, value in {**info, "command": command}.items())
+
+    def keep(group):
+        if given.json:
+            measure.write_json(given.json, info, command, [group])
+        if given.table:
+            measure.write_whole(given.table, head + measure.table(group))
+
+    try:
+        group = experiment(setting, given.folder, given.rounds, clock, out_of_time, keep)
+    except Exception as problem:
+        restarts.end_if_lost(problem, setting.synchronize, setting.watch)
+        raise
+    keep(group)
+    print(head + measure.table(group), end="")
     return 1 if group.wrong else 0
 
 
