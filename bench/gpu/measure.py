@@ -67,7 +67,7 @@ class Group:
         if name in self.left_out:
             self.refused[name] = self.left_out[name]
             return None
-        self.watch.begins(self.name, name, 120)  # a kernel is compiled, or a mask of flex_attention
+        self.watch.begins(self.name, name, 75)  # a kernel is compiled, or a mask of flex_attention
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:

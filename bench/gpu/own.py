@@ -13,6 +13,7 @@ class Setting:
         self.on_gpu = self.device.type == "cuda"
         self.library = attn.Library()
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
+        self.flex, self.flex_turn, self.flex_wanted = None, False, lambda: True
         self.stream, self.watch, self.left_out, self.fatal = None, restarts.Watch(), {}, restarts.Fatal(None)
         if self.on_gpu:
             torch.cuda.init()
@@ -37,6 +38,7 @@ class Setting:
             self.torch.cuda.synchronize()
 
     def group(self, name, description):
+        name += ", flex" if self.flex_turn else ""
         return measure.Group(name, description, self.synchronize, self.watch, self.left_out.get(name))
 
     def begin(self, plan):

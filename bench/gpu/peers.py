@@ -68,6 +68,10 @@ class Flex:
         for limit in ("recompile_limit", "cache_size_limit"):  # each mask function is another compilation of the same function
             if hasattr(torch._dynamo.config, limit):
                 setattr(torch._dynamo.config, limit, 64)
+        # PyTorch 2.11 can take minutes to compile how create_block_mask sorts some dozens of blocks; later versions leave the sort to ATen, as this does.
+        from torch._inductor import ir
+
+        ir.Sort.create = classmethod(lambda cls, device, dtypes, *_, **__: [None] * len(dtypes))
         self.setting = setting
         self.attend = torch.compile(flex_attention, dynamic=False)
         self.make = torch.compile(create_block_mask, dynamic=False)

@@ -34,7 +34,7 @@ def options(arguments):
     parser.add_argument("--only", action="append", metavar="NAME", choices=sorted(DESCRIPTIONS), help="a group; may be given several times (default: all)")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each group (default 15; fewer are a look, not a measurement)")
     parser.add_argument("--budget", type=float, default=0, metavar="SECONDS", help="begin no group, and compile no flex_attention, that no longer fits")
-    parser.add_argument("--no-flex", action="store_true", help="leave flex_attention out: each of its masks is compiled for ten seconds or more")
+    parser.add_argument("--no-flex", action="store_true", help="leave flex_attention's turn out: each of its masks is compiled for ten seconds or more")
     parser.add_argument("--json", metavar="FILE", help="everything, every round; written after each group, whole or not at all")
     parser.add_argument("--table", metavar="FILE", help="the tables, as they are printed")
     parser.add_argument("--check", action="store_true", help="exit 1 if a row misses what it must reach")
@@ -112,8 +112,7 @@ def torch_setting(given, out_of_time, small):
 
     setting = own.Setting(torch, given.device, small=small)
     setting.watch, setting.left_out, setting.fatal = restarts.Watch(given.at), restarts.left_out(given.without), restarts.Fatal(given.without)
-    setting.flex = None
-    setting.flex_wanted = lambda: not given.no_flex and setting.on_gpu and not out_of_time(45)
+    setting.flex_wanted = lambda: not out_of_time(45)
     clock = measure.CudaClock(torch, 256 << 20) if setting.on_gpu else measure.HostClock()
     return torch, setting, clock
 
@@ -151,12 +150,15 @@ def main(arguments):
             measure.write_json(given.json, info, command, [*groups, *group])
 
     misses, done = 0, {group["name"] for group in groups}
-    for name in order:
-        if name in done or name not in (given.only or order) or (given.device == "cpu" and name not in rows.GROUPS):
+    turns = [(name, False) for name in order if given.device == "cuda" or name in rows.GROUPS]
+    turns += [(name, True) for name in rows.FLEX if given.device == "cuda" and not given.no_flex]
+    for name, setting.flex_turn in turns:
+        label = name + (", flex" if setting.flex_turn else "")
+        if label in done or name not in (given.only or order):
             continue
-        gone = [why for subject, why in setting.left_out.get(name, {}).items() if not subject]
-        if out_of_time(20) or gone:
-            group = measure.Group(name, DESCRIPTIONS[name])
+        gone = [why for subject, why in setting.left_out.get(label, {}).items() if not subject]
+        if out_of_time(60 if setting.flex_turn else 20) or gone:
+            group = measure.Group(label, DESCRIPTIONS[name])
             group.notes += gone or [f"skipped: {given.budget:g} s were given and {time.monotonic() - begun:.0f} are gone"]
         else:
             group = one(name, given, setting, clock, out_of_time, keep)
@@ -189,8 +191,8 @@ def earlier(given):
 def one(name, given, setting, clock, out_of_time, keep=lambda group: None):
     """A group, measured; a failure of it is its own and stops no other, unless the device is lost with it."""
     begun = time.monotonic()
-    setting.watch.begins(name, "", 120)
-    group = measure.Group(name, DESCRIPTIONS[name])
+    group = setting.group(name, DESCRIPTIONS[name])
+    setting.watch.begins(group.name, "", 120)
     try:
         if name == "host":
             group = host_group(given.host_time)
@@ -198,6 +200,7 @@ def one(name, given, setting, clock, out_of_time, keep=lambda group: None):
             group = first_use_group()
         else:
             group = rows.GROUPS[name](setting)
+            group.lines = [line for line in group.lines if ("flex" in line.of) == setting.flex_turn]
             measure.measure(group, given.rounds, clock, out_of_time, keep)
     except Exception as problem:
         restarts.end_if_lost(problem, setting.synchronize, setting.watch)

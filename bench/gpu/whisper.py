@@ -210,7 +210,7 @@ def main(arguments):
         return 3
     if given.device == "cuda" and not given.at:
         return restarts.begin_with(given, pathlib.Path(__file__).resolve(), arguments)
-    given.no_flex, begun = True, time.monotonic()
+    begun = time.monotonic()
 
     def out_of_time(needed=0):
         return bool(given.budget) and time.monotonic() - begun + needed > given.budget
