@@ -47,6 +47,7 @@ class Setting:
         self.fatal.forbid(kernel)
         self.watch.runs(kernel)
         plan.warm_up()
+        self.watch.within(20)  # it is compiled
 
     def prepare(self, mask):
         """A prepared mask. It is copied as it lies there now, not as PyTorch's stream will leave it."""

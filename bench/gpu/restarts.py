@@ -46,7 +46,8 @@ class Watch:
     def begins(self, group, subject, seconds, kernel=""):
         """`subject` of `group`, "" for all of it, has begun and has `seconds`."""
         if self.path:
-            self.at, self.kernel, self.until = (group, subject), kernel, time.monotonic() + seconds * self.patience
+            self.at, self.kernel = (group, subject), kernel
+            self.within(seconds)
             self.tell("the process ended")
 
     def runs(self, kernel):
@@ -54,6 +55,11 @@ class Watch:
         if self.path:
             self.kernel = kernel
             self.tell("the process ended")
+
+    def within(self, seconds):
+        """What has begun has so long from now."""
+        if self.path:
+            self.until = time.monotonic() + seconds * self.patience
 
     def over(self):
         self.until = None

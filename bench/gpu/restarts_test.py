@@ -1,4 +1,4 @@
-"""Tests of restarts.py: python3 bench/gpu/restarts_test.py. The same file is the script that is begun again: its call b ends it in the way that is asked for."""
+"""Tests of restarts.py: python3 bench/gpu/restarts_test.py. The same file is the script that is begun again: its call b ends it as is asked for."""
 
 import argparse
 import json

@@ -104,12 +104,12 @@ stage_cases() {
     done
     for i in "${pids[@]}"; do wait "$i" || { status=$?; ((status > worst)) && worst=$status; }; done
     grep -hvE '^(ran|\[|Note:|Running main)' "$logs"/* | head -150
-    grep -h '^\[  FAILED  \] Cases' "$logs"/* | sort -u | head -60
+    grep -h '^\[  FAILED  \] Cases' "$logs"/* | sed 's/ ([0-9]* ms)$//' | sort -u | head -60
     for i in "$logs"/*; do # a case that hangs, or that ended its process
         awk '/^\[ RUN / { at = $4 } /^\[ +(OK|FAILED) / { at = "" } END { if (at != "") print "did not end: " at }' "$i"
     done
     awk '/^ran/ { sub(":", "", $3); all[$4] += $2 } END { for (kernel in all) printf "ran %5d times: %s\n", all[kernel], kernel }' "$logs"/* | sort -k4
-    printf '%d processes, %d tests passed\n' "$n" "$(awk '/^\[  PASSED  \]/ { sum += $4 } END { print sum + 0 }' "$logs"/*)"
+    printf '%d processes, %d tests passed\n' "$n" "$(awk '/^\[ +OK / { ++count } END { print count + 0 }' "$logs"/*)"
     return $worst
 }
 
