@@ -199,8 +199,9 @@ def whisper(setting):
             name = f"PyTorch {backend}, {kind}"
             if g.sdpa(backend, g.twice(given), s, name):
                 takers.append(name)
-    if not setting.flex_turn and g.group.attempt("PyTorch eager, additive", lambda: peers.eager(setting, "PyTorch eager, additive", g.q, g.k, g.v, additive, g.judge(s))):
-        takers.append("PyTorch eager, additive")
+    name = "PyTorch eager, additive"
+    if not setting.flex_turn and g.group.attempt(name, lambda: peers.eager(setting, name, g.q, g.k, g.v, additive, g.judge(s))):
+        takers.append(name)
     for name, reused in (("flex, lengths, mask made", False), ("flex, lengths, mask reused", True)):
         if g.flex(name, s, reused):
             takers.append(name)

@@ -65,8 +65,10 @@ def machine(torch, setting):
 
 
 def commit():
-    asked = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True)
-    return asked.stdout.strip() or "unknown"
+    try:
+        return subprocess.check_output(["git", "-C", str(HERE), "rev-parse", "--short=10", "HEAD"], stderr=subprocess.DEVNULL, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def host_group(program):
