@@ -15,9 +15,8 @@ internal static class BenchCommand
     public static int Execute(BenchOptions options, CancellationToken stop)
     {
         string suite = OptionValues.Word("--suite", options.Suite, "whisper", [.. Suites.Names.Append("all").Select(name => (name, name))]);
-        AttentionDType dtype = OptionValues.Word(
-            "--dtype", options.Dtype, AttentionDType.Float32, ("f32", AttentionDType.Float32), ("f16", AttentionDType.Float16),
-            ("bf16", AttentionDType.BFloat16));
+        AttentionDType? asked = OptionValues.Word<AttentionDType?>(
+            "--dtype", options.Dtype, null, ("f32", AttentionDType.Float32), ("f16", AttentionDType.Float16), ("bf16", AttentionDType.BFloat16));
         string? sample = FindSample(options.Data);
         if (options.Output is not null && options.Plot is not null && Path.GetFullPath(options.Output) == Path.GetFullPath(options.Plot))
         {
@@ -26,6 +25,8 @@ internal static class BenchCommand
         using OutputFile? output = options.Output is null ? null : OutputFile.Create("--output", options.Output);
         using OutputFile? png = options.Plot is null ? null : OutputFile.Create("--plot", options.Plot);
         using AttentionContext context = OptionValues.Context(options.Device, options.Threads);
+        // A GPU's flash takes no float32.
+        AttentionDType dtype = asked ?? (context.Device.Type == AttentionDeviceType.Cuda ? AttentionDType.Float16 : AttentionDType.Float32);
 
         List<string> leftOut = [];
         bool whisper = suite is "whisper" or "all";

@@ -29,6 +29,7 @@ internal static class RunCommand
         using AttentionTensor? lse = options.Lse is null ? null : context.Allocate<float>([s.Batch, s.QueryHeads, s.Queries]);
         using AttentionTensor? p = probabilities ? context.Allocate<float>([s.Batch, s.QueryHeads, s.Queries, s.Keys]) : null;
 
+        plan.Warmup(); // what is timed compiles nothing
         Milliseconds? prepared = null;
         Report report = Report.Of(context, plan, mask, problem.Offset);
         if (question.HasKeep)

@@ -61,10 +61,7 @@ internal abstract class BackendFixture(AttentionBackend backend, string device)
     [OneTimeSetUp]
     public void NeedsItsDevice()
     {
-        if (device == "cuda" && !Contexts.HasCuda)
-        {
-            Assert.Ignore(NoCuda);
-        }
+        Contexts.Needs(device);
         _ = Context; // before anything counts what lives
     }
 }
@@ -81,6 +78,15 @@ internal sealed class Contexts
     public static bool HasCuda { get; } = AttentionRuntime.Describe().Devices.Any(device => device.Type == AttentionDeviceType.Cuda);
 
     public static AttentionContext Of(string device) => device == "cuda" ? s_cuda.Value : s_cpu.Value;
+
+    /// <summary>Where the device is not there, the test or fixture is skipped, and counted.</summary>
+    public static void Needs(string device)
+    {
+        if (device == "cuda" && !HasCuda)
+        {
+            Assert.Ignore(BackendFixture.NoCuda);
+        }
+    }
 
     [OneTimeTearDown]
     public void NothingIsLeft()

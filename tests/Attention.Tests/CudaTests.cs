@@ -13,10 +13,7 @@ internal sealed class CudaTests
     [OneTimeSetUp]
     public void NeedsADevice()
     {
-        if (!Contexts.HasCuda)
-        {
-            Assert.Ignore(BackendFixture.NoCuda);
-        }
+        Contexts.Needs("cuda");
         _ = OnGpu; // before anything counts what lives
     }
 

@@ -41,6 +41,12 @@ internal sealed class Timer(AttentionContext context, Action<string, double> pro
         List<BenchRow> rows = [];
         foreach (Budget budget in group.Budgets)
         {
+            BackendPolicy policy = BackendPolicy.Only(budget.Backend);
+            if (group.Cases.SelectMany(one => context.Query(Asked(group, one), policy)).FirstOrDefault() is { } refusal)
+            {
+                _leftOut.Add($"{budget.Backend.Name()} at {group.Sizes}: it refuses, {refusal.Text}");
+                continue;
+            }
             double expected = group.Operations * _secondsPerOperation.GetValueOrDefault(budget.Backend) * group.Cases.Count;
             if (expected > budget.Seconds)
             {
@@ -55,14 +61,12 @@ internal sealed class Timer(AttentionContext context, Action<string, double> pro
 
     private List<BenchRow> Measure(BenchGroup group, Budget budget)
     {
-        AttentionProblem problem = AttentionProblem.For(group.Query, group.Key, group.Value, group.Output);
         List<AttentionPlan> plans = [];
         try
         {
             foreach (BenchCase one in group.Cases)
             {
-                AttentionProblem asked = problem with { Mask = one.Mask.Kinds, Bias = one.Bias?.Kinds ?? BiasKinds.None };
-                plans.Add(context.Plan(asked, BackendPolicy.Only(budget.Backend)));
+                plans.Add(context.Plan(Asked(group, one), BackendPolicy.Only(budget.Backend)));
             }
             List<double>[] times = [.. plans.Select(_ => new List<double>())];
             RunReport[] reports = new RunReport[plans.Count];
@@ -94,6 +98,9 @@ internal sealed class Timer(AttentionContext context, Action<string, double> pro
             plans.ForEach(plan => plan.Dispose());
         }
     }
+
+    private static AttentionProblem Asked(BenchGroup group, BenchCase one) =>
+        AttentionProblem.For(group.Query, group.Key, group.Value, group.Output) with { Mask = one.Mask.Kinds, Bias = one.Bias?.Kinds ?? BiasKinds.None };
 
     private double Call(BenchGroup group, AttentionPlan plan, BenchCase one, out RunReport report)
     {

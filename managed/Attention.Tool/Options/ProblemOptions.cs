@@ -114,7 +114,7 @@ internal sealed class BenchOptions
     [Option("device", MetaValue = "auto|cpu|cuda|cuda:N", HelpText = "auto: a GPU if there is a usable one, else the CPU")]
     public string? Device { get; set; }
 
-    [Option("dtype", MetaValue = "f32|f16|bf16", HelpText = "the dtype computed in; f32 unless given")]
+    [Option("dtype", MetaValue = "f32|f16|bf16", HelpText = "the dtype computed in; f32 unless given, on a GPU f16")]
     public string? Dtype { get; set; }
 
     [Option("threads", MetaValue = "N", HelpText = "CPU threads that compute, 1 to 1024; the CPU quota unless given")]

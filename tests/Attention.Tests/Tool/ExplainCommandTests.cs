@@ -4,11 +4,22 @@ using SkiaSharp;
 
 namespace Attention.Tests;
 
-/// <summary><c>attn explain</c>, <c>info</c>, <c>bench</c> and help: what would run, and the picture of the tiles.</summary>
-[TestFixture]
-internal sealed class ExplainCommandTests
+/// <summary><c>attn explain</c>, <c>info</c>, <c>bench</c> and help, on each device: what would run, and the picture of the tiles.</summary>
+[TestFixture("cpu")]
+[TestFixture("cuda")]
+internal sealed class ExplainCommandTests(string device)
 {
+    private readonly bool _onGpu = device == "cuda";
+
     private Folder _folder = null!;
+
+    /// <summary>The type that flash takes on the device.</summary>
+    private Element Usual => _onGpu ? Element.F16 : Element.F32;
+
+    private AttentionContext Context => Contexts.Of(device);
+
+    [OneTimeSetUp]
+    public void NeedsItsDevice() => Contexts.Needs(device);
 
     [SetUp]
     public void Make() => _folder = new();
@@ -25,9 +36,10 @@ internal sealed class ExplainCommandTests
     [Test]
     public void A_shape_is_enough()
     {
-        JsonElement json = Attn.Run("explain", "--shape", "2,8,2,512,512,64,64", "--causal", "--json").Json();
-        Problem p = new() { B = 2, Hq = 8, Hkv = 2, Sq = 512, Sk = 512, D = 64, Dv = 64, Causal = true };
-        using AttentionPlan plan = Contexts.Cpu.Plan(Library.Describe(p));
+        string dtype = _onGpu ? "f16" : "f32";
+        JsonElement json = Attn.Run("explain", "--shape", "2,8,2,512,512,64,64", "--causal", "--device", device, "--dtype", dtype, "--json").Json();
+        Problem p = new() { Type = Usual, B = 2, Hq = 8, Hkv = 2, Sq = 512, Sk = 512, D = 64, Dv = 64, Causal = true };
+        using AttentionPlan plan = Context.Plan(Library.Describe(p));
         TileCounts counts = plan.Explain(Mask.Causal);
         Assert.That(json.GetProperty("backend").GetString(), Is.EqualTo("flash"));
         Assert.That(json.GetProperty("tile").GetProperty("keys").GetInt64(), Is.EqualTo(plan.TileKeys));
@@ -37,18 +49,20 @@ internal sealed class ExplainCommandTests
     [Test]
     public void Every_refusal_is_told()
     {
-        JsonElement json = Attn.Here("explain", "--shape", "1,1,1,10,10,600,64", "--json").Json();
+        string[] options = ["explain", "--shape", "1,1,1,10,10,600,64", "--dtype", "f16", "--device", device];
+        string most = _onGpu ? "256" : "512";
+        JsonElement json = Attn.Here([.. options, "--json"]).Json();
         Assert.That(json.GetProperty("backend").GetString(), Is.EqualTo("memory-efficient"));
         JsonElement refused = json.GetProperty("refused")[0];
         Assert.That(refused.GetProperty("backend").GetString(), Is.EqualTo("flash"));
-        Assert.That(refused.GetProperty("reasons")[0].GetString(), Does.Contain("600").And.Contain("512"));
-        Attn.Here("explain", "--shape", "1,1,1,10,10,600,64", "--backend", "flash").IsError(3, "600", "512");
+        Assert.That(refused.GetProperty("reasons")[0].GetString(), Does.Contain("600").And.Contain(most));
+        Attn.Here([.. options, "--backend", "flash"]).IsError(3, "600", most);
     }
 
     [Test]
     public void Without_json_it_is_said_in_words()
     {
-        Outcome outcome = Attn.Run("explain", "--shape", "2,8,2,512,512,64,64", "--causal");
+        Outcome outcome = Attn.Run("explain", "--shape", "2,8,2,512,512,64,64", "--causal", "--dtype", "f16", "--device", device);
         Assert.That(outcome.Code, Is.Zero, outcome.Error);
         Assert.That(outcome.Out, Does.Contain("flash").And.Contain("full").And.Contain("partial").And.Contain("empty"));
     }
@@ -58,14 +72,14 @@ internal sealed class ExplainCommandTests
     [TestCase("1,1,1,10,10,64,x")]
     [TestCase("1,3,2,10,10,64,64")]
     [TestCase("-1,1,1,10,10,64,64")]
-    public void Shapes_that_are_none(string shape) => Attn.Here("explain", "--shape", shape).IsError(2);
+    public void Shapes_that_are_none(string shape) => Attn.Here("explain", "--shape", shape, "--device", device).IsError(2);
 
     /// <summary>The colours of the drawn cells, counted, are the counts the plan tells.</summary>
     [Test]
     public void The_picture_shows_the_counted_tiles([Values("causal", "lengths", "keep")] string kind)
     {
         Random random = new(3);
-        Problem p = RandomProblems.Shaped(random, Element.F32, 2, 2, 1, 300, 520, 16, 16);
+        Problem p = RandomProblems.Shaped(random, Usual, 2, 2, 1, 300, 520, 16, 16);
         p = kind switch
         {
             "causal" => p with { Causal = true },
@@ -73,9 +87,9 @@ internal sealed class ExplainCommandTests
             _ => p with { Keep = RandomProblems.Keep(random, [2, 1, 300, 520]) },
         };
         string picture = _folder["tiles.png"];
-        JsonElement json = Attn.Run(["explain", .. Attn.Options(_folder, p), "--plot", picture, "--json"]).Json();
+        JsonElement json = Attn.Run(["explain", .. Attn.Options(_folder, p), "--device", device, "--plot", picture, "--json"]).Json();
         (long full, long partial, long empty) = Tiles(json);
-        using AttentionPlan plan = Contexts.Cpu.Plan(Library.Describe(p));
+        using AttentionPlan plan = Context.Plan(Library.Describe(p));
         Mask mask = Library.MaskOf(p);
         Assert.That((full, partial, empty), Is.EqualTo((plan.Explain(mask).Full, plan.Explain(mask).Partial, plan.Explain(mask).Empty)));
 
@@ -104,17 +118,24 @@ internal sealed class ExplainCommandTests
 
     [Test]
     public void A_picture_that_cannot_be_written() =>
-        Attn.Here("explain", "--shape", "1,1,1,64,64,16,16", "--plot", _folder["absent/tiles.png"]).IsError(2, "--plot", "absent");
+        Attn.Here("explain", "--shape", "1,1,1,64,64,16,16", "--device", device, "--plot", _folder["absent/tiles.png"]).IsError(2, "--plot", "absent");
 
     [Test]
     public void Info_tells_what_was_loaded()
     {
         JsonElement json = Attn.Run("info", "--json").Json();
         string text = json.GetRawText();
-        Assert.That(text, Does.Contain("libattention").And.Contain("cpu").And.Contain(Contexts.Cpu.InstructionSet));
+        Assert.That(text, Does.Contain("libattention").And.Contain("cpu").And.Contain(Contexts.Cpu.InstructionSet).And.Contain(Context.Device.ToString()));
         Outcome words = Attn.Run("info");
         Assert.That(words.Code, Is.Zero, words.Error);
-        Assert.That(words.Out, Does.Contain("libattention").And.Contain(Contexts.Cpu.InstructionSet));
+        Assert.That(words.Out, Does.Contain("libattention").And.Contain(Contexts.Cpu.InstructionSet).And.Contain(Context.Device.ToString()));
+    }
+
+    [Test]
+    public void Auto_takes_the_GPU_where_there_is_one()
+    {
+        JsonElement json = Attn.Here("explain", "--shape", "1,1,1,64,64,16,16", "--json").Json();
+        Assert.That(json.GetProperty("device").GetString(), Is.EqualTo(Contexts.Of(Contexts.HasCuda ? "cuda" : "cpu").Device.ToString()));
     }
 
     [Test]
