@@ -96,6 +96,15 @@ void check_guards(); // around every allocation
 void release_all(ContextState* context);
 void release_memory(unsigned long long address);
 
+// A device's memory can be touched while one of these lives. Otherwise it is out of the host's reach, as a GPU's is: what reads it there falls.
+class Touching {
+public:
+    Touching();
+    ~Touching();
+    Touching(const Touching&) = delete;
+    Touching& operator=(const Touching&) = delete;
+};
+
 } // namespace fake
 
 #define ENTRY(name)                                                   \

@@ -1,6 +1,7 @@
-// fake_memory.cpp — the fake driver's memory: each allocation between guards, full of NaN until it is written, known to the emulator.
+// fake_memory.cpp — the fake driver's memory: each allocation between guards, full of NaN until it is written, known to the emulator, out of the host's reach.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -13,48 +14,74 @@ using namespace fake;
 
 namespace {
 
-constexpr size_t kGuard = 256;
+constexpr size_t kGuard = 256, kPage = 4096;
+// A pool takes memory in large pieces, and holds what it once took until it is trimmed.
+struct PoolBytes {
+    static constexpr size_t kPiece = 32 << 20;
+    size_t used = 0, held = 0;
+
+    size_t needed() const { return (used + kPiece - 1) / kPiece * kPiece; }
+};
 struct Block {
     ContextState* context;
+    std::shared_ptr<PoolBytes> pool; // or null
     size_t bytes;
-    std::unique_ptr<std::byte[]> whole;
+    std::byte* whole; // pages of its own
+    size_t whole_bytes;
     std::byte* data;
+
+    void allow(int what) const {
+        if (mprotect(whole, whole_bytes, what)) std::perror("fake CUDA: mprotect"), std::abort();
+    }
 };
 std::map<std::byte*, Block> blocks; // by their addresses
-void check_guards(const Block& b) {
+std::mutex pages;                   // of the blocks, and who touches them; taken last
+int touching = 0;
+void check_guards(const Block& b) { // while touching
     for (size_t i = 0; i < kGuard; ++i)
         if (b.data[-1 - ptrdiff_t(i)] != std::byte{0xA5} || b.data[b.bytes + i] != std::byte{0xA5})
             return fault("something wrote beside an allocation of " + std::to_string(b.bytes) + " bytes");
 }
-int allocate(unsigned long long* address, size_t bytes) {
+int allocate(unsigned long long* address, size_t bytes, std::shared_ptr<PoolBytes> pool = nullptr) {
     const std::lock_guard lock(state);
     DeviceState& d = devices()[size_t(here()->device)];
     if (!bytes) return kInvalidValue;
-    if (d.used + bytes > memory_of_a_device()) return kOutOfMemory;
-    Block b{here(), bytes, std::unique_ptr<std::byte[]>(new std::byte[bytes + 2 * kGuard + 256]), nullptr};
-    b.data = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(b.whole.get()) + kGuard + 255) / 256 * 256);
-    std::memset(b.data - kGuard, 0xA5, bytes + 2 * kGuard);
+    if (bytes > memory_of_a_device() - d.used) return kOutOfMemory;
+    Block b{here(), pool, bytes, nullptr, (bytes + 2 * kGuard + kPage - 1) / kPage * kPage, nullptr};
+    void* whole = mmap(nullptr, b.whole_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (whole == MAP_FAILED) return kOutOfMemory;
+    b.whole = static_cast<std::byte*>(whole), b.data = b.whole + kGuard;
+    std::memset(b.whole, 0xA5, bytes + 2 * kGuard);
     std::memset(b.data, 0xFF, bytes); // NaN: what nobody writes shows
     d.used += bytes;
+    if (pool) pool->used += bytes, pool->held = std::max(pool->held, pool->needed());
     *address = reinterpret_cast<unsigned long long>(b.data);
     {
         const std::lock_guard own(emulator);
         emu::allocations[b.data + bytes] = {b.data, bytes, std::vector<bool>(bytes, false)};
         emu::last_met = nullptr;
     }
-    blocks.emplace(b.data, std::move(b));
+    const std::lock_guard own(pages);
+    if (!touching) b.allow(PROT_NONE);
+    blocks.emplace(b.data, b);
     return kOk;
 }
 void forget(std::map<std::byte*, Block>::iterator at) { // with `state` held
-    Block& b = at->second;
-    check_guards(b);
+    const Block b = at->second;
+    {
+        const Touching now;
+        check_guards(b);
+    }
     devices()[size_t(b.context->device)].used -= b.bytes;
+    if (b.pool) b.pool->used -= b.bytes;
     {
         const std::lock_guard own(emulator);
         emu::allocations.erase(b.data + b.bytes);
         emu::last_met = nullptr;
     }
+    const std::lock_guard own(pages);
     blocks.erase(at);
+    munmap(b.whole, b.whole_bytes);
 }
 int release(unsigned long long address) {
     const std::lock_guard lock(state);
@@ -75,7 +102,10 @@ void copy(void* to, const void* from, size_t bytes, bool to_device, bool from_de
     const std::lock_guard lock(state);
     if ((to_device && !holder(reinterpret_cast<unsigned long long>(to), bytes)) || (from_device && !holder(reinterpret_cast<unsigned long long>(from), bytes)))
         return fault("a copy of " + std::to_string(bytes) + " bytes outside every allocation");
-    std::memcpy(to, from, bytes);
+    {
+        const Touching now;
+        std::memcpy(to, from, bytes);
+    }
     if (!to_device) return;
     const std::lock_guard own(emulator);
     auto& allocation = emu::allocations.upper_bound(static_cast<std::byte*>(to))->second;
@@ -104,7 +134,7 @@ struct PoolProperties {
 };
 struct Pool {
     Made made;
-    int device;
+    std::shared_ptr<PoolBytes> bytes = std::make_shared<PoolBytes>();
     bool waits = true; // reuses memory that another stream has not freed yet, once it will have
 };
 std::set<Pool*> pools;
@@ -123,7 +153,19 @@ std::map<void*, PinnedState> pinned;
 
 } // namespace
 
+fake::Touching::Touching() {
+    const std::lock_guard own(pages);
+    if (!touching++)
+        for (const auto& [_, b] : blocks) b.allow(PROT_READ | PROT_WRITE);
+}
+fake::Touching::~Touching() {
+    const std::lock_guard own(pages);
+    if (!--touching)
+        for (const auto& [_, b] : blocks) b.allow(PROT_NONE);
+}
+
 void fake::check_guards() {
+    const Touching now;
     for (const auto& [_, b] : blocks) check_guards(b);
 }
 
@@ -176,7 +218,7 @@ int cuMemPoolCreate(void** pool, const PoolProperties* p) {
     for (const unsigned char c : p->reserved) legal = legal && !c;
     if (!legal) return kInvalidValue;
     const std::lock_guard lock(state);
-    return *pool = *pools.insert(new Pool{Made(here()), p->device, true}).first, kOk;
+    return *pool = *pools.insert(new Pool{Made(here())}).first, kOk;
 }
 int cuMemPoolDestroy(void* pool) {
     if (!is_pool(pool)) return kInvalidValue;
@@ -187,7 +229,10 @@ int cuMemPoolDestroy(void* pool) {
 }
 int cuMemPoolTrimTo(void* pool, size_t) {
     ENTRY(cuMemPoolTrimTo);
-    return is_pool(pool) ? kOk : kInvalidValue;
+    if (!is_pool(pool)) return kInvalidValue;
+    const std::lock_guard lock(state);
+    PoolBytes& b = *static_cast<Pool*>(pool)->bytes;
+    return b.held = b.needed(), kOk;
 }
 int cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
     if (!is_pool(pool) || attribute < 1 || attribute > 4) return kInvalidValue;
@@ -195,16 +240,17 @@ int cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
     return kOk;
 }
 int cuMemPoolGetAttribute(void* pool, int attribute, void* value) {
-    if (!is_pool(pool) || (attribute != 5 && attribute != 7)) return kInvalidValue; // what is reserved, or in use: the same here
+    if (!is_pool(pool) || (attribute != 5 && attribute != 7)) return kInvalidValue; // what is reserved, or in use
     const std::lock_guard lock(state);
-    return *static_cast<uint64_t*>(value) = devices()[size_t(static_cast<Pool*>(pool)->device)].used, kOk;
+    const PoolBytes& b = *static_cast<Pool*>(pool)->bytes;
+    return *static_cast<uint64_t*>(value) = attribute == 5 ? b.held : b.used, kOk;
 }
 int cuMemAllocFromPoolAsync(unsigned long long* address, size_t bytes, void* pool, void* stream) {
     IN_CONTEXT(cuMemAllocFromPoolAsync);
     STREAM(stream);
     if (!is_pool(pool) || !static_cast<Pool*>(pool)->made.stands()) return kInvalidValue;
     if (static_cast<Pool*>(pool)->waits) fault("an allocation that may wait for what another stream does");
-    const int status = allocate(address, bytes);
+    const int status = allocate(address, bytes, static_cast<Pool*>(pool)->bytes);
     if (!status && s->capturing) s->graphs_memory.push_back(*address);
     return status;
 }

@@ -71,6 +71,7 @@ void run_kernel(ContextState* context, const std::string& name, const std::funct
     {
         const std::lock_guard own(emulator);
         if (ending) return;
+        const Touching now;
         emu::reset();
         kernel();
         if (emu::report.violations) wrong = emu::report.first;
