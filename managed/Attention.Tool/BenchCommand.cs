@@ -117,7 +117,7 @@ internal static class BenchCommand
             const int Wide = 140; // a file has no width; nothing is to be broken in it
             console.Profile.Width = Wide;
         }
-        console.WriteLine($"{report.Device}: {report.Processor}, {report.InstructionSet}, {report.Threads} threads, {report.Dtype}");
+        console.WriteLine($"{report.Device}: {report.Processor}, {report.InstructionSet}, {Report.Workers(report.Device, report.Threads)}, {report.Dtype}");
         foreach (IGrouping<string, BenchRow> group in report.Rows.GroupBy(row => row.Group))
         {
             Table table = new Table().Border(TableBorder.Rounded).Title(Markup.Escape(group.Key));
@@ -191,7 +191,7 @@ internal static class BenchCommand
         [.. report.Rows.Select(row => new Bar(
             row.Group, $"{row.Case} · {row.Backend}", row.Backend, row.RatioToUnmasked.Median,
             $"{Text("0.00×", row.RatioToUnmasked.Median)}  {Text("0.0", row.Milliseconds.Median)} ms"))],
-        $"attn bench, {report.Suite}: {report.Dtype}, {report.Threads} threads, {report.InstructionSet}");
+        $"attn bench, {report.Suite}: {report.Dtype}, {Report.Workers(report.Device, report.Threads)}, {report.InstructionSet}");
 
     private static string Text(string format, double value) => value.ToString(format, CultureInfo.InvariantCulture);
 

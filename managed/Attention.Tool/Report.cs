@@ -19,6 +19,9 @@ internal sealed record Report(
         [.. plan.Refusals.Concat(context.Query(plan.Problem)).Where(refusal => refusal.Backend != plan.Backend).Distinct()
             .GroupBy(refusal => refusal.Backend).Select(group => new RefusedReport(group.Key.Name(), [.. group.Select(refusal => refusal.Text)]))];
 
+    /// <summary>2 threads; on a GPU 132 multiprocessors.</summary>
+    public static string Workers(string device, int count) => $"{count} {(device == "cpu" ? "thread" : "multiprocessor")}{(count == 1 ? "" : "s")}";
+
     public void Print(ProblemSizes sizes, bool json)
     {
         if (json)
@@ -26,7 +29,7 @@ internal sealed record Report(
             Console.Out.WriteLine(Json.Text(this));
             return;
         }
-        Console.Out.WriteLine($"{Backend} ({Kernel}) on {Device}, {Threads} {(Threads == 1 ? "thread" : "threads")}: {sizes}");
+        Console.Out.WriteLine($"{Backend} ({Kernel}) on {Device}, {Workers(Device, Threads)}: {sizes}");
         foreach (RefusedReport refusal in Refused)
         {
             Console.Out.WriteLine($"refused by {refusal.Backend}: {string.Join("; ", refusal.Reasons)}");

@@ -65,6 +65,7 @@ internal sealed class ExplainCommandTests(string device)
         Outcome outcome = Attn.Run("explain", "--shape", "2,8,2,512,512,64,64", "--causal", "--dtype", "f16", "--device", device);
         Assert.That(outcome.Code, Is.Zero, outcome.Error);
         Assert.That(outcome.Out, Does.Contain("flash").And.Contain("full").And.Contain("partial").And.Contain("empty"));
+        Assert.That(outcome.Out, Does.Contain(_onGpu ? $"on cuda:0, {Context.Workers} multiprocessors: " : $"on cpu, {AttentionRuntime.Describe().Workers} thread"));
     }
 
     [TestCase("1,2,3")]
