@@ -198,7 +198,7 @@ Array PreparedMask::copied_to_gpu(const Array& array) { // strides and all: the 
     return copy;
 }
 
-PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, const Mask& mask, ::cuda::Stream stream, bool* made) {
+PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, const Mask& mask, ::cuda::Stream stream, bool captured, bool* made) {
     const cuda::Device& gpu = *context->gpu;
     const std::lock_guard lock(mutex_);
     for (const auto& f : forms_) {
@@ -206,7 +206,8 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
             f->block_m != c.tile_queries || f->block_n != c.tile_keys || f->chunk_keys != c.chunk_keys || f->offset != mask.offset ||
             f->offset_kind != p.offset_kind)
             continue;
-        if (gpu.driver().event_query(f->made)) gpu.check(gpu.driver().stream_wait(stream, f->made, 0), "waiting for a prepared mask");
+        if (captured) gpu.await(f->made);
+        else if (gpu.driver().event_query(f->made)) gpu.check(gpu.driver().stream_wait(stream, f->made, 0), "waiting for a prepared mask");
         f->cells.mask = mask;
         return f->cells;
     }
@@ -225,8 +226,10 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
                                                cuda::Memory(context->gpu, cuda::packed_bytes(packing), "a prepared mask's tiles"),
                                                {},
                                                gpu.event()});
-    form->cells = cuda::pack(gpu, p, c, mask, dense_keep(values.keep), cuda::packed_place(packing, form->memory.data()), stream);
-    gpu.check(gpu.driver().event_record(form->made, stream), "recording an event");
+    const ::cuda::Stream on = captured ? gpu.memory_stream() : stream;
+    form->cells = cuda::pack(gpu, p, c, mask, dense_keep(values.keep), cuda::packed_place(packing, form->memory.data()), on);
+    gpu.check(gpu.driver().event_record(form->made, on), "recording an event");
+    if (captured) gpu.await(form->made);
     bytes_ += form->memory.bytes(), count(form->memory.bytes());
     if (values.kinds & ATTN_MASK_KEEP) ++counters().mask_passes;
     *made = true;

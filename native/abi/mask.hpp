@@ -39,7 +39,8 @@ public:
     uint64_t bytes() const { return bytes_; }
 
     // On a GPU: the cells and lists for a plan's tiles, made on `stream` when a plan first asks for them and kept. `made`: it was this call.
-    PackedCells packed_for(const Problem& problem, const cuda::Choice& choice, const Mask& mask, ::cuda::Stream stream, bool* made);
+    // `captured`: the stream records a graph, of which this must be no part; it is waited for here.
+    PackedCells packed_for(const Problem& problem, const cuda::Choice& choice, const Mask& mask, ::cuda::Stream stream, bool captured, bool* made);
 
 private:
     struct Form;

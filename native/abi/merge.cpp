@@ -59,6 +59,7 @@ attn_status attn_merge(attn_context context, const attn_array* o1, const attn_ar
         if (!c->gpu) return attn::cpu::merge(merging, c->pool);
         const attn::cuda::Device::Current current(*c->gpu);
         attn::cuda::merge(*c->gpu, merging, ::cuda::kThreadStream);
+        const attn::cuda::Device::Uncaptured waiting(*c->gpu);
         c->gpu->check(c->gpu->driver().stream_synchronize(::cuda::kThreadStream), "merging two results");
     });
 }

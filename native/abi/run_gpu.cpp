@@ -9,12 +9,6 @@ namespace {
 constexpr uint64_t kStep = 256; // between values; the first of the staging memory has the counter that comes back
 uint64_t step(uint64_t bytes) { return (bytes + kStep - 1) / kStep * kStep; }
 
-bool capturing(const cuda::Device& gpu, ::cuda::Stream stream) {
-    int status = 0;
-    gpu.check(gpu.driver().stream_is_capturing(stream, &status), "asking whether a stream is captured");
-    return status != 0;
-}
-
 // Memory of the stream's for one run; given back in its order.
 class Scratch {
 public:
@@ -64,7 +58,7 @@ void fetch_dense(Array& array, const cuda::Device& gpu, Scratch& scratch, unsign
     array.on_host = false;
 }
 
-void launch(Run& run, const cuda::Device& gpu, ::cuda::Stream stream) {
+void launch(Run& run, const cuda::Device& gpu, ::cuda::Stream stream, bool captured) {
     const Plan& plan = *run.plan;
     const Problem& p = plan.problem;
     Scratch scratch(gpu, stream);
@@ -79,7 +73,7 @@ void launch(Run& run, const cuda::Device& gpu, ::cuda::Stream stream) {
     PackedCells cells;
     const PackedCells* ready = nullptr;
     if (run.prepared && plan.on_gpu.row->packed && p.offset_kind != ATTN_OFFSET_PER_BATCH) {
-        cells = run.prepared->packed_for(p, plan.on_gpu, run.call.mask, stream, &run.passed);
+        cells = run.prepared->packed_for(p, plan.on_gpu, run.call.mask, stream, captured, &run.passed);
         ready = &cells;
         if (!(p.masks & ATTN_MASK_KEEP)) run.passed = false;
     } else if (run.keep.data && !naive && p.Sk) {
@@ -116,14 +110,14 @@ void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
     const ::cuda::Stream stream = on ? on->native : ::cuda::kThreadStream;
     run->call.problem = &run->plan->problem;
     run->call.mask.keep = {};
-    const bool captured = on && capturing(gpu, stream);
+    const bool captured = on && on->captured();
     if (captured && (run->report || staged_bytes(*run) > kStep))
         fail(ATTN_INVALID_ARGUMENT, "args.stream is being captured into a graph: nothing may come from host memory, and there is no report");
     if (!run->plan->problem.empty() && !run->call.cancelled()) {
         if (run->report || staged_bytes(*run) > kStep) run->staging = gpu.pinned(staged_bytes(*run));
         if (run->call.cancel && !captured) run->cancel = gpu.cancel_flag();
         try {
-            launch(*run, gpu, stream);
+            launch(*run, gpu, stream, captured);
         } catch (...) {
             if (!captured) gpu.driver().stream_synchronize(stream); // what was put on it may still read what the run holds
             throw;
@@ -138,6 +132,7 @@ void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
         wait(event);
         gpu.give_back(event);
     } else {
+        const cuda::Device::Uncaptured waiting(gpu);
         gpu.check(gpu.driver().stream_synchronize(stream), "running " + run->plan->choice.kernel);
     }
     finish(*run);

@@ -119,7 +119,21 @@ void Stream::afterwards(std::function<void()> work, bool always, std::function<v
     });
 }
 
+bool Stream::captured() const {
+    if (!context->gpu || context->gpu->dead()) return false;
+    const cuda::Device::Current current(*context->gpu);
+    int status = 0;
+    context->gpu->check(context->gpu->driver().stream_is_capturing(native, &status), "asking whether a stream is captured");
+    return status != 0;
+}
+
+// To wait for what is captured would fail, and make the capture worthless.
+void Stream::refuse_captured() const {
+    if (captured()) fail(ATTN_INVALID_ARGUMENT, "stream is being captured into a graph: there is nothing to wait for before the graph is launched");
+}
+
 void Stream::on_complete(attn_complete_fn fn, void* user) {
+    refuse_captured();
     auto tell = [queue = queue_.get(), fn, user] { // the thread that runs this holds the queue
         const auto [status, message] = queue->take_failure();
         fn(user, status, message.c_str());
@@ -130,6 +144,7 @@ void Stream::on_complete(attn_complete_fn fn, void* user) {
 }
 
 void Stream::synchronize() {
+    refuse_captured();
     if (context->gpu) afterwards([] {});
     {
         std::unique_lock lock(queue_->mutex);

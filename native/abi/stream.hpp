@@ -22,13 +22,15 @@ public:
     // `wait` awaits the event that tells; where it is none, the thread just does.
     void afterwards(std::function<void()> work, bool always = false, std::function<void(::cuda::Event)> wait = {});
     void on_complete(attn_complete_fn fn, void* user);
-    void synchronize(); // throws the failure
+    void synchronize();    // throws the failure
+    bool captured() const; // on a GPU: into a graph
 
     const std::shared_ptr<Context> context;
     const ::cuda::Stream native = nullptr; // on a GPU
     const bool owned = false;
 
 private:
+    void refuse_captured() const;
     struct Queue;
     const std::shared_ptr<Queue> queue_; // shared with the thread
 };

@@ -301,6 +301,7 @@ Device::Pinned Device::pinned(uint64_t bytes) const {
     uint64_t size = 4096;
     while (size < bytes) size *= 2;
     void* p = nullptr;
+    const Uncaptured kept(*this);
     const int status = driver_.host_allocate(&p, size, 0);
     if (status == ::cuda::kOutOfMemory) throw OutOfMemory("out of memory: " + text(size) + " bytes of page-locked host memory were asked for");
     check(status, "allocating " + text(size) + " bytes of page-locked host memory");

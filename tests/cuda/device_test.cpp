@@ -296,6 +296,80 @@ TEST_F(Gpu, ACaptureSurvivesKernelsThatAreLoadedMeanwhile) {
     }
 }
 
+// Other threads run, and a stream's own thread waits, while somebody captures; to wait for what is captured is refused before it does harm.
+TEST_F(Gpu, ACaptureSurvivesRunsAndWaitingElsewhere) {
+    Case c = plain();
+    c.keep = cases::Keep::half, c.key_lengths = {77};
+    cases::Sample sample(c), other(c);
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    Theirs theirs;
+    {
+        Stream stream, own;
+        ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+        ASSERT_TRUE(succeeded(attn_stream_create(context, own.out())));
+        DeviceSample there(context, kAmpere, sample, true), elsewhere(context, kAmpere, other, false);
+        there.args.stream = stream;
+        theirs.capture(true);
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        std::thread([&] {
+            attn_run_report report{};
+            report.size = sizeof report;
+            elsewhere.args.report = &report;
+            EXPECT_TRUE(succeeded(attn_run(p, &elsewhere.args)));
+            elsewhere.args.stream = own;
+            EXPECT_TRUE(succeeded(attn_run(p, &elsewhere.args)));
+            EXPECT_TRUE(succeeded(attn_stream_synchronize(own)));
+        }).join();
+        EXPECT_TRUE(failed(attn_stream_synchronize(stream), ATTN_INVALID_ARGUMENT, {"captured into a graph"}));
+        EXPECT_TRUE(failed(attn_stream_on_complete(stream, Told::tell, nullptr), ATTN_INVALID_ARGUMENT, {"captured into a graph"}));
+        theirs.capture(false);
+        elsewhere.fetch();
+        EXPECT_TRUE(agrees(other));
+        there.clear();
+        theirs.replay();
+        ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+        there.fetch();
+        EXPECT_TRUE(agrees(sample));
+    }
+}
+
+// A prepared mask's tiles outlive the capture in which they are first asked for: they are packed beside it, not by the graph.
+TEST_F(Gpu, APreparedMaskUnderCapture) {
+    Case c = plain();
+    c.keep = cases::Keep::half, c.key_lengths = {77};
+    cases::Sample sample(c);
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    for (const bool warm : {false, true}) {
+        Theirs theirs;
+        Stream stream;
+        ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+        DeviceSample there(context, kAmpere, sample, true);
+        MaskHandle mask;
+        ASSERT_TRUE(succeeded(attn_mask_prepare(context, there.mask(), mask.out())));
+        there.args.mask = nullptr, there.args.prepared = mask;
+        const auto run = [&] {
+            there.args.stream = nullptr;
+            there.clear();
+            ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+            there.fetch();
+            EXPECT_TRUE(agrees(sample)) << warm;
+        };
+        if (warm) run();
+        there.args.stream = stream;
+        theirs.capture(true);
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        theirs.capture(false);
+        run(); // before the graph was ever launched
+        there.clear();
+        theirs.replay();
+        ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+        there.fetch();
+        EXPECT_TRUE(agrees(sample)) << warm;
+    }
+}
+
 TEST_F(Gpu, ManyThreadsAtOnce) {
     const Context context = gpu::context();
     std::vector<std::thread> threads;
