@@ -4,6 +4,7 @@
 #include "arithmetic.hpp"
 // The parameters of kernels, as their own sources declare them.
 #include "flash_sm80.cuh"
+#include "launch.hpp"
 #include "mask_tiles.cuh"
 #include "memory_efficient.cuh"
 #include "naive.cuh"
@@ -27,11 +28,11 @@ public:
 
     void run(const kernels::Row& row, int block_m, int block_n) {
         const bool packed = row.expression.find("PackedMask") != std::string::npos, hopper = row.oldest == 90, plain = row.file == "memory_efficient.cuh";
-        const unsigned blocks = unsigned((p_.Sq + block_m - 1) / block_m), H = unsigned(p_.Hq), B = unsigned(p_.B);
+        const kernels::Grid blocks = kernels::flash_grid(problem(), p_.B, block_m);
         const ColumnStrides columns{1, 1, 1, 1};
         const auto go = [&](const auto& mask) {
             const auto grid = [&](const auto&... args) {
-                gpu_.launch(row.file, row.expression, blocks, H, B, unsigned(row.threads), size_t(row.smem), args...);
+                gpu_.launch(row.file, row.expression, blocks.x, blocks.y, blocks.z, unsigned(row.threads), size_t(row.smem), args...);
             };
             struct {
                 cuda::TensorMap Q, K, V;
@@ -66,7 +67,7 @@ private:
         d.Q = matrices<const E>(Q_.data(), sample_.Q), d.K = matrices<const E>(K_.data(), sample_.K), d.V = matrices<const E>(V_.data(), sample_.V);
         d.O = matrices<E>(O_.data(), sample_.O), d.LSE = LSE_.data(), d.visited = visited_.data();
         d.heads = int(p_.Hq), d.group = int(p_.Hq / p_.Hkv), d.q_len = int(p_.Sq), d.k_len = int(p_.Sk), d.D = int(p_.D), d.Dv = int(p_.Dv);
-        d.chunks = 1, d.chunk_keys = 1 << 30, d.scale = p_.scale;
+        d.chunks = 1, d.chunk_keys = 1 << 30, d.scale = p_.scale, d.heads_together = d.heads;
         return d;
     }
     attn::Mask mask() const {

@@ -102,8 +102,11 @@ Device::Device(int ordinal, ::cuda::Context foreign)
     int major = 0, minor = 0, pools = 0;
     char own_name[256] = {};
     driver_.check(driver_.device_name(own_name, sizeof own_name, device), "asking the name of " + name_of(ordinal));
-    for (const auto& [attribute, to] :
-         {std::pair{::cuda::kComputeMajor, &major}, {::cuda::kComputeMinor, &minor}, {::cuda::kMemoryPools, &pools}, {::cuda::kProcessors, &processors}})
+    for (const auto& [attribute, to] : {std::pair{::cuda::kComputeMajor, &major},
+                                        {::cuda::kComputeMinor, &minor},
+                                        {::cuda::kMemoryPools, &pools},
+                                        {::cuda::kProcessors, &processors},
+                                        {::cuda::kL2Bytes, &l2_bytes}})
         driver_.check(driver_.device_attribute(to, attribute, device), "asking what " + name_of(ordinal) + " can");
     name = own_name, arch = major * 10 + minor;
     if (arch < 60) throw Unavailable(name_of(ordinal) + " (" + name + ") is sm_" + std::to_string(arch) + "; sm_60 or newer is needed");

@@ -26,7 +26,7 @@ public:
     const int ordinal;
     std::string name; // the device's own
     int arch = 0;     // 90 for compute capability 9.0
-    int processors = 0;
+    int processors = 0, l2_bytes = 0;
 
     // Makes the context current for a scope and gives the thread back what it had. Throws where the context is dead.
     class Current {

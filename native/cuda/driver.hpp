@@ -29,7 +29,7 @@ struct PoolProperties {                                        // CUmemPoolProps
 };
 static_assert(sizeof(TensorMap) == 128 && sizeof(PoolProperties) == 88);
 
-enum Attribute { kProcessors = 16, kComputeMajor = 75, kComputeMinor = 76, kMemoryPools = 115 };
+enum Attribute { kProcessors = 16, kL2Bytes = 38, kComputeMajor = 75, kComputeMinor = 76, kMemoryPools = 115 };
 constexpr int kMaxDynamicSharedMemory = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 // CUtensorMapDataType, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill
 constexpr int kFloat16 = 6, kBfloat16 = 9, kNoInterleave = 0, kSwizzle128 = 3, kPromote128 = 2, kZerosOutside = 0;

@@ -9,10 +9,12 @@ namespace {
 
 constexpr int64_t kMaxDim = 256;                                        // the widest flash rows
 constexpr int64_t kMaxGrid = 65535;                                     // blocks in y (heads) and z (batches)
+constexpr int64_t kMaxPackedKeys = 1 << 28;                             // a tile's words lie within 32 bits of its first
 constexpr int64_t kMaxLength = 1 << 30;                                 // kernels count queries and keys in 32 bits, whole tiles beyond the last included
 constexpr uint32_t kKeep = 64, kDocuments = 32, kPerBatch = 1 | 2 | 16; // of attn_mask_kind
-// One query block leaves most of a GPU idle, so its keys are split. By Sq alone: a sequence's bits do not depend on its batch. Not yet measured.
-constexpr int64_t kSplitQueries = 16, kChunkKeys = 1024;
+// One query block leaves most of a GPU idle, so its keys are split. By Sq alone: a sequence's bits do not depend on its batch. In chunks of 512 the eight key
+// heads of one sequence of 8192 are 128 blocks, and the partial results to merge are less than 2 % of the bytes of K and V. Not yet measured.
+constexpr int64_t kSplitQueries = 16, kChunkKeys = 512;
 
 std::string number(int64_t n) { return std::to_string(n); }
 
@@ -21,6 +23,20 @@ bool mask_by_head(const Problem& p) { return (p.masks & kKeep) && p.keep_shape[1
 bool termed(const Problem& p) { return !(p.scale > 0) || p.softcap > 0 || p.bias || p.alibi; }
 
 const char* short_name(DType t) { return t == DType::f16 ? "fp16" : t == DType::bf16 ? "bf16" : "f32"; }
+// Of kernels.def: the narrowest class that D and Dv fit; of its tiles the shortest that hold all rows, else the tallest.
+const kernels::Row* flash_row(const Problem& p, const std::string& kernel, int64_t row_count) {
+    const std::string tail = std::string(".").append(short_name(p.dtype)).append(needs_packing(p) ? ".packed" : ".rule");
+    const kernels::Row* best = nullptr;
+    for (const kernels::Row& row : rows()) {
+        const bool taken =
+            row.name.rfind(kernel, 0) == 0 && row.name.find(tail) != std::string::npos && row.termed == termed(p) && row.D >= std::max(p.D, p.Dv);
+        if (!taken || (best && row.D > best->D)) continue;
+        const auto holds = [&](const kernels::Row& r) { return r.block_m >= row_count; };
+        const auto better = [&](const kernels::Row& r) { return holds(r) != holds(*best) ? holds(r) : holds(r) == (r.block_m < best->block_m); };
+        if (!best || row.D < best->D || better(row)) best = &row;
+    }
+    return best;
+}
 const kernels::Row* row_named(const std::string& name) {
     for (const kernels::Row& row : rows())
         if (row.name == name) return &row;
@@ -91,21 +107,16 @@ std::string not_for_hopper(const Problem& p, const Target& target) {
 }
 
 void choose_flash(const Problem& p, const Target& target, Choice& c) {
-    const std::string tail = std::string(".").append(short_name(p.dtype)).append(needs_packing(p) ? ".packed" : ".rule");
-    const int64_t width = std::max(p.D, p.Dv);
     c.reason = not_for_hopper(p, target);
     c.hopper = target.arch == 90 && c.reason.empty();
-    for (const int64_t D : {32, 64, 96, 128, 192, 256}) {
-        if (D < width || c.row) continue;
-        c.row = row_named((c.hopper ? "flash_sm90.d" : "flash_sm80.d") + number(D) + tail + (c.hopper ? "" : termed(p) ? ".termed" : ".scaled"));
-    }
+    // Not with slopes, which go by head, nor where each head has a mask of its own and visits tiles of its own.
+    c.heads_as_rows = !c.hopper && p.Sq == 1 && p.group() > 1 && !p.alibi && !mask_by_head(p);
+    c.row = flash_row(p, c.hopper ? "flash_sm90" : "flash_sm80", c.heads_as_rows ? p.group() : p.Sq);
     if (!c.hopper && p.Sq <= kSplitQueries && p.Sk > kChunkKeys) {
         c.chunk_keys = int(kChunkKeys);
         c.chunks = int(kernels::blocks_of(p.Sk, kChunkKeys));
         c.key_chunk = kChunkKeys;
     }
-    // Not with slopes, which go by head, nor where each head has a mask of its own and visits tiles of its own.
-    c.heads_as_rows = !c.hopper && p.Sq == 1 && p.group() > 1 && !p.alibi && !mask_by_head(p);
 }
 
 } // namespace
@@ -130,10 +141,19 @@ Selection select(const Problem& p, Backend backend, const Target& target) {
     if (p.keep_shape[0] > 1 || (p.masks & (kPerBatch | kDocuments)) || p.offset_kind == 3) c.mask_batches = p.B;
     if (mask_by_head(p)) c.mask_heads = p.Hq;
     c.mask_rows = c.heads_as_rows ? p.group() : p.Sq;
+    if (const int64_t blocks = kernels::blocks_of(p.Sq, c.row->block_m) * c.chunks * p.Hq; backend != Backend::naive && blocks > INT32_MAX)
+        s.refusals.push_back({Reason::size, blocks, INT32_MAX,
+                              "the number of blocks (of " + number(c.row->block_m) + " queries, times heads) is " + number(blocks) + "; at most " +
+                                  number(INT32_MAX) + " is taken by a GPU"});
+    if (const int64_t blocks = kernels::blocks_of(p.Sq, c.row->block_m) * c.chunks * p.Hq; backend != Backend::naive && blocks > INT32_MAX)
+        s.refusals.push_back({Reason::size, blocks, INT32_MAX,
+                              "the number of blocks (of " + number(c.row->block_m) + " queries, times heads) is " + number(blocks) + "; at most " +
+                                  number(INT32_MAX) + " is taken by a GPU"});
     if (needs_packing(p) && backend != Backend::naive) {
         const kernels::Packing packing = c.packing(p);
-        for (const auto& [what, met, limit] :
-             {std::tuple{"the number of masks (batches x heads)", packing.masks(), kMaxGrid}, {"the number of tiles", packing.blocks(), int64_t(INT32_MAX)}})
+        for (const auto& [what, met, limit] : {std::tuple{"the number of masks (batches x heads)", packing.masks(), kMaxGrid},
+                                               {"the number of tiles", packing.blocks(), int64_t(INT32_MAX)},
+                                               {"the number of keys", p.Sk, kMaxPackedKeys}})
             if (met > limit)
                 s.refusals.push_back({Reason::size, met, limit,
                                       std::string(what) + " is " + number(met) + "; at most " + number(limit) + " is taken with a dense mask or documents"});

@@ -123,7 +123,8 @@ void run(const Device& device, const Choice& choice, const Call& call, const Den
         launch(device, *choice.row, kernels::naive_grid(p.B, p.Hq, p.Sq), stream, arguments, columns, call.mask, keep, scores);
         return;
     }
-    const kernels::Grid grid = kernels::flash_grid(p.B, arguments.heads, arguments.q_len, choice.row->block_m, choice.chunks);
+    arguments.heads_together = kernels::heads_together(arguments, size_of(p.dtype), device.l2_bytes);
+    const kernels::Grid grid = kernels::flash_grid(arguments, p.B, choice.row->block_m);
     const auto with_mask = [&](const auto& mask) {
         if (is_plain(choice)) launch(device, *choice.row, grid, stream, arguments, columns, mask);
         else if (choice.hopper)

@@ -30,7 +30,8 @@ struct Problem {
     float *partial, *partial_lse;
     uint64_t* visited; // key blocks visited, added to once a block; or null
     const int* cancel; // the host raises it at any time; blocks that begin afterwards do nothing. Or null
-    int heads, group;  // query heads; query heads that share a key head
+    int heads, group;   // query heads; query heads that share a key head
+    int heads_together; // a divisor of heads: blocks of so many begin side by side (launch.hpp)
     int q_len, k_len, D, Dv;
     int chunks, chunk_keys; // chunk_keys: a multiple of the kernel's kBlockN
     float scale;

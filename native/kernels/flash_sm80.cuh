@@ -17,16 +17,18 @@ template <class S_, class E, class Mask, class Score>
 __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_constant__ Problem<E> p, const __grid_constant__ Mask mask) {
     constexpr int kD = S_::kD, kBlockM = S_::kBlockM, kBlockN = S_::kBlockN, kRows = S_::kRows, kThreads = S_::kThreads;
     if (given_up(p.cancel)) return;
-    const int b = blockIdx.z, h = blockIdx.y, chunk = turn() % p.chunks, q0 = turn() / p.chunks * kBlockM, row0 = int(threadIdx.x) / 32 * kRows;
+    const Place place = place_of(p);
+    const int b = place.b, h = place.h, turn = place.turn;
+    const int chunk = turn % p.chunks, q0 = turn / p.chunks * kBlockM, row0 = int(threadIdx.x) / 32 * kRows;
     const RowRule rule = rule_of(mask.mask, b, p.heads_as_rows);
-    const int m = int(rule.queries), n = int(rule.keys); // what lies past them is never read
+    const int m = rule.queries, n = rule.keys; // what lies past them is never read
     const E *gQ = p.Q.at(b, h, q0), *gK = p.K.at(b, h / p.group, 0), *gV = p.V.at(b, h / p.group, 0);
 
     auto* smem = reinterpret_cast<uint16_t*>(ptx::dynamic_smem());
     const SharedTile<kBlockM, kD> sQ{smem};
     const SharedTile<kBlockN, kD> sK{sQ.base + kBlockM * kD}, sV{sK.base + kBlockN * kD};
 
-    const auto tiles = mask.template tiles<kBlockM, kBlockN>(rule, b, h, q0, chunk * p.chunk_keys, min(n, (chunk + 1) * p.chunk_keys));
+    const auto tiles = mask.template tiles<kBlockM, kBlockN>(rule, b, h, turn, q0, chunk * p.chunk_keys, min(n, (chunk + 1) * p.chunk_keys));
     const auto copy_K = [&](int t) { const int k = tiles.block(t) * kBlockN; copy_async<kThreads>(sK, gK + k * p.K.row, p.K.row, n - k, p.D); };
     const auto copy_V = [&](int t) { const int k = tiles.block(t) * kBlockN; copy_async<kThreads>(sV, gV + k * p.V.row, p.V.row, n - k, p.Dv); };
     if (tiles.count) {
@@ -39,7 +41,6 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_const
     FragA<kRows, kD> Q;
     auto O = Accum<kRows, kD>::zero();
     Softmax<kRows, Score> softmax{Score(p.scale)};
-    const auto rows = mask.template rows<kRows>(rule, q0 + row0);
 
     UNROLL_ONCE for (int t = 0; t < tiles.count; ++t) {
         const int k0 = tiles.block(t) * kBlockN;
@@ -50,11 +51,11 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_const
         ptx::cp_async_commit();
 
         Bits<kRows, kBlockN> seen;
-        if (t < tiles.partial) seen = mask.template bits<kRows, kBlockN>(tiles.words(t), rows, row0, k0);
+        if (t < tiles.partial) seen = mask.template bits<kRows, kBlockN>(tiles.words(t), rule, q0, row0, k0);
         auto S = Accum<kRows, kBlockN>::zero();
         if constexpr (S_::kQ == Keep::registers) mma_ABt<E>(S, Q, sK); // S = Q K_t^T
         else mma_ABt<E>(S, sA, sK);
-        Score::apply(S, p, b, h, q0 + row0, k0, float(rule.offset));
+        Score::apply(S, p, b, h, q0 + row0, k0, rule.offset);
         if (t < tiles.partial) hide(S, seen);
 
         ptx::cp_async_wait<0>();
@@ -67,6 +68,7 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm80(const __grid_const
     }
     ptx::cp_async_wait<0>();
     const auto lse = softmax.finish(O);
-    store(O, lse, p, b, h, chunk, q0 + row0, m);
+    const Place there = place_of(p);
+    store<false>(O, lse, p, there.b, there.h, there.turn % p.chunks, there.turn / p.chunks * kBlockM + row0, m);
     if (p.visited && threadIdx.x == 0) ptx::add(p.visited, tiles.count);
 }

@@ -74,14 +74,17 @@ template <class S_, class E, class Mask>
 __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_constant__ TensorMaps maps, const __grid_constant__ Problem<E> p, const __grid_constant__ Mask mask) {
     constexpr int kD = S_::kD, kBlockM = S_::kBlockM, kBlockN = S_::kBlockN, kStages = S_::kStages, kConsumers = S_::kConsumers;
     if (given_up(p.cancel)) return;
-    const int b = blockIdx.z, h = blockIdx.y, q0 = turn() * kBlockM;
+    const Place place = place_of(p);
+    const int b = place.b, h = place.h, turn = place.turn;
+    const int q0 = turn * kBlockM;
     const int group = ptx::uniform(threadIdx.x / 128);
     const RowRule rule = rule_of(mask.mask, b);
-    const int m = int(rule.queries), n = int(rule.keys);
+    const int m = rule.queries, n = rule.keys;
 
     using Smem = Smem90<S_, Mask>;
     auto& smem = *reinterpret_cast<Smem*>(ptx::dynamic_smem());
     if (threadIdx.x == 0) {
+        ptx::tma_prefetch(maps.Q), ptx::tma_prefetch(maps.K), ptx::tma_prefetch(maps.V);
         ptx::mbarrier_init(&smem.q_full, 1);
         for (int s = 0; s < kStages; ++s) {
             ptx::mbarrier_init(&smem.k_full[s], 1), ptx::mbarrier_init(&smem.v_full[s], 1);
@@ -92,7 +95,7 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
     __syncthreads(); // the barriers are there
 
     const SlabTile<kBlockM, kD> sQ{smem.Q};
-    const auto tiles = mask.template tiles<kBlockM, kBlockN>(rule, b, h, q0, 0, n);
+    const auto tiles = mask.template tiles<kBlockM, kBlockN>(rule, b, h, turn, q0, 0, n);
     Ring<kStages> now;
     int before = 0; // the stage of the tile before
 
@@ -100,23 +103,29 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
         ptx::setmaxnreg_dec<S_::kProducerRegisters>();
         if (threadIdx.x % 128 != 0 || !tiles.count) return;
         const int kv = h / p.group;
+        Ring<kStages> ahead; // of K
         ptx::mbarrier_arrive_expect(&smem.q_full, sQ.kBytes);
         sQ.load(maps.Q, &smem.q_full, q0, h, b);
-        UNROLL_ONCE for (int t = 0; t < tiles.count; ++t, now.next()) {
-            const SlabTile<kBlockN, kD> sK{smem.K[now.stage]}, sV{smem.V[now.stage]};
-            const int row = tiles.block(t) * kBlockN;
+        const auto load_K = [&](int t) { // and the tile's bits
+            const SlabTile<kBlockN, kD> sK{smem.K[ahead.stage]};
             const bool bits = Mask::kPacked && t < tiles.partial;
-            ptx::mbarrier_wait(&smem.k_empty[now.stage], now.phase ^ 1);
-            ptx::mbarrier_arrive_expect(&smem.k_full[now.stage], sK.kBytes + (bits ? Smem::kMaskBytes : 0));
-            sK.load(maps.K, &smem.k_full[now.stage], row, kv, b);
+            ptx::mbarrier_wait(&smem.k_empty[ahead.stage], ahead.phase ^ 1);
+            ptx::mbarrier_arrive_expect(&smem.k_full[ahead.stage], sK.kBytes + (bits ? Smem::kMaskBytes : 0));
+            sK.load(maps.K, &smem.k_full[ahead.stage], tiles.block(t) * kBlockN, kv, b);
             if (bits) { // a row of cells lies together
                 const Words words = tiles.words(t);
                 UNROLL for (int r = 0; r < kBlockM / 64; ++r)
-                    ptx::bulk_load(smem.mask[now.stage] + r * kBlockN * 8, words.base + r * words.row_stride, kBlockN * 8, &smem.k_full[now.stage]);
+                    ptx::bulk_load(smem.mask[ahead.stage] + r * kBlockN * 8, words.base + r * words.row_stride, kBlockN * 8, &smem.k_full[ahead.stage]);
             }
+            ahead.next();
+        };
+        load_K(0);
+        UNROLL_ONCE for (int t = 0; t < tiles.count; ++t, now.next()) {
+            if (t + 1 < tiles.count) load_K(t + 1); // wanted before V_t, whose stage is free later
+            const SlabTile<kBlockN, kD> sV{smem.V[now.stage]};
             ptx::mbarrier_wait(&smem.v_empty[now.stage], now.phase ^ 1);
             ptx::mbarrier_arrive_expect(&smem.v_full[now.stage], sV.kBytes);
-            sV.load(maps.V, &smem.v_full[now.stage], row, kv, b);
+            sV.load(maps.V, &smem.v_full[now.stage], tiles.block(t) * kBlockN, kv, b);
         }
         return;
     }
@@ -126,7 +135,6 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
     Accum<16, kBlockN> S;
     FragA<16, kBlockN> P;
     Softmax<16, Scaled> softmax{Scaled(p.scale)};
-    const auto rows = mask.template rows<16>(rule, q0 + row0);
 
     const auto issue_scores = [&] { // S = Q K_t^T
         ptx::mbarrier_wait(&smem.k_full[now.stage], now.phase);
@@ -149,7 +157,8 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
         }
     };
     const auto bits = [&](int t) {
-        const auto seen = mask.template bits<16, kBlockN>(Words{reinterpret_cast<uint32_t*>(smem.mask[now.stage]), kBlockN * 2}, rows, row0, tiles.block(t) * kBlockN);
+        const Words words{reinterpret_cast<uint32_t*>(smem.mask[now.stage]), kBlockN * 2};
+        const auto seen = mask.template bits<16, kBlockN>(words, rule, q0, row0, tiles.block(t) * kBlockN);
         if constexpr (Mask::kPacked) ptx::proxy_fence(); // TMA will write where ordinary code has read
         return seen;
     };
@@ -190,6 +199,6 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
         wgmma_wait<0>(O);
     }
     const auto lse = softmax.finish(O);
-    store(O, lse, p, b, h, 0, q0 + row0, m);
+    store<true>(O, lse, p, b, h, 0, q0 + row0, m);
     if (p.visited && threadIdx.x == 0) ptx::add(p.visited, tiles.count);
 }

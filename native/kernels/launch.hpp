@@ -12,8 +12,17 @@ struct Grid {
 };
 inline int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
 
-inline Grid flash_grid(int64_t B, int64_t Hq, int64_t Sq, int block_m, int chunks) { // and memory-efficient's
-    return {unsigned(blocks_of(Sq, block_m) * chunks), unsigned(Hq), unsigned(B)};
+template <class E>
+Grid flash_grid(const Problem<E>& p, int64_t batches, int block_m) { // and memory-efficient's; place_of (problem.cuh) reads it
+    return {unsigned(blocks_of(p.q_len, block_m) * p.chunks * p.heads_together), unsigned(p.heads / p.heads_together), unsigned(batches)};
+}
+// The heads whose blocks begin side by side: all, or as many groups as the L2 cache holds keys and values of, in half of its bytes.
+template <class E>
+int heads_together(const Problem<E>& p, int64_t element_bytes, int64_t l2_bytes) {
+    const int64_t groups = p.heads / p.group, bytes_of_group = std::max<int64_t>(1, int64_t(p.k_len) * (p.D + p.Dv) * element_bytes);
+    int64_t together = groups;
+    while (together > 1 && (groups % together || together * bytes_of_group > l2_bytes / 2)) --together;
+    return int(together) * p.group;
 }
 inline Grid naive_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(Sq, kNaiveWarps)), unsigned(Hq), unsigned(B)}; }
 inline Grid merge_grid(int64_t rows) { return {unsigned(std::min<int64_t>(blocks_of(rows, kMergeWarps), INT32_MAX)), 1, 1}; }

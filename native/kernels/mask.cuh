@@ -8,28 +8,44 @@
 struct Span { // keys [begin, end)
     int begin, end;
 };
-// Rows are queries, or the heads of one query: then each sees what the query sees.
-struct RowRule : attn::Rule {
-    int heads_as_rows;
+// What the rows of a batch see: row i the keys [max(0, i + left), min(n, i + right, max(prefix, i + causal))). An edge beyond every key is saturated, so
+// that 32 bits do. Rows are queries, or the heads of one query: then each sees what the query sees.
+struct RowRule {
+    int queries, keys; // rows that there are; n[b]
+    int left, right, causal, prefix;
+    int step; // 0 where rows are heads, else 1
+    float offset;
+    DEVICE Span keys_of(int i) const {
+        i *= step;
+        return {min(keys, max(0, i + left)), max(0, min(min(keys, i + right), max(prefix, i + causal)))};
+    }
 };
-DEVICE Span span_of(const RowRule& rule, int64_t i) { // of row i, inside [0, n]
-    const attn::Range r = rule.row(rule.heads_as_rows ? 0 : i);
-    return {int(attn::smaller(r.begin, rule.keys)), int(attn::larger(r.end, 0))};
-}
 // The rule of batch b; lengths that came from the device are clamped to what there is.
-DEVICE RowRule rule_of(const attn::Mask& mask, int b, int heads_as_rows = 0) {
-    RowRule rule{mask.rule(b), heads_as_rows};
-    rule.queries = attn::smaller(attn::larger(rule.queries, 0), mask.Sq) * (heads_as_rows ? heads_as_rows : 1);
-    rule.keys = attn::smaller(attn::larger(rule.keys, 0), mask.Sk);
+DEVICE attn::Rule clamped_rule(const attn::Mask& mask, int b) {
+    attn::Rule rule = mask.rule(b);
+    rule.queries = attn::smaller(attn::larger(rule.queries, 0), mask.Sq), rule.keys = attn::smaller(attn::larger(rule.keys, 0), mask.Sk);
     rule.prefix = attn::smaller(rule.prefix, rule.keys);
     return rule;
+}
+DEVICE RowRule rule_of(const attn::Mask& mask, int b, int heads_as_rows = 0) {
+    constexpr int64_t kFar = 1 << 30; // no tensor has more queries or keys
+    const attn::Rule rule = clamped_rule(mask, b);
+    const auto edge = [&](bool there, int64_t at, int64_t otherwise) { return int(there ? attn::larger(-kFar, attn::smaller(kFar, at)) : otherwise); };
+    return {int(rule.queries) * (heads_as_rows ? heads_as_rows : 1),
+            int(rule.keys),
+            edge(rule.left >= 0, rule.offset - rule.left, -kFar),
+            edge(rule.right >= 0, rule.offset + rule.right + 1, kFar),
+            edge(rule.causal, rule.offset + 1, kFar),
+            int(rule.prefix),
+            heads_as_rows ? 0 : 1,
+            float(rule.offset)};
 }
 
 // Where the words of a tile are: those of cell (r, c), 64 x 64, begin at base[r * row_stride + c * 128].
 struct Words {
     const uint32_t* base;
     int row_stride;
-    DEVICE uint32_t atom(int row, int c) const { return ptx::read(base + row / 64 * row_stride + c * 128 + row % 64 / 16 * 32 + threadIdx.x % 32); }
+    DEVICE uint32_t atom(uint32_t row, uint32_t c) const { return ptx::read(base + (row / 64 * row_stride + c * 128 + row % 64 / 16 * 32 + threadIdx.x % 32)); }
     DEVICE bool sees(int row, int col) const { // one score; for kernels without fragments
         const int lane = row % 8 * 4 + col % 8 / 2, bit = col % 64 / 8 * 4 + row % 16 / 8 * 2 + col % 2;
         return ptx::read(base + row / 64 * row_stride + col / 64 * 128 + row % 64 / 16 * 32 + lane) >> bit & 1;
@@ -54,15 +70,11 @@ struct RuleMask {
         DEVICE int block(int t) const { return (t < right ? end : t < partial ? end - count + partial : end + left) - 1 - t; }
         DEVICE Words words(int) const { return {nullptr, 0}; }
     };
-    template <int kM>
-    struct Rows { // the intervals of the rows this lane holds
-        Span keys[kM / 16][2];
-    };
-    // Of queries [q0, q0 + kBlockM), keys of chunk [k0, k1).
+    // Of queries [q0, q0 + kBlockM), keys of chunk [k0, k1): turn counts both.
     template <int kBlockM, int kBlockN>
-    DEVICE Walk tiles(const RowRule& rule, int, int, int q0, int k0, int k1) const {
+    DEVICE Walk tiles(const RowRule& rule, int, int, int, int q0, int k0, int k1) const {
         if (q0 >= rule.queries) return {0, 0, 0, 0, 0};
-        const Span first = span_of(rule, q0), last = span_of(rule, attn::smaller(q0 + kBlockM, rule.queries) - 1);
+        const Span first = rule.keys_of(q0), last = rule.keys_of(min(q0 + kBlockM, rule.queries) - 1);
         if (first.begin >= rule.keys) return {0, 0, 0, 0, 0}; // a window past the last key
         const int begin = max(first.begin, k0) / kBlockN;
         Walk w{(min(last.end, k1) + kBlockN - 1) / kBlockN, 0, 0, 0, 0};
@@ -72,29 +84,30 @@ struct RuleMask {
         w.partial = w.right + w.left;
         return w;
     }
-    template <int kM>
-    DEVICE Rows<kM> rows(const RowRule& rule, int q) const {
-        Rows<kM> r;
-        UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int half = 0; half < 2; ++half) r.keys[i][half] = span_of(rule, q + Accum<kM, 64>::row(i, half * 2));
-        return r;
-    }
     // The bits of this lane's elements left of column `end`, of an atom's upper (0) or lower (1) eight rows.
     DEVICE static uint32_t left_of(int end, int half) {
         const int x = end - int(threadIdx.x % 4) * 2;
         return ptx::low_bits(max(0, (x >> 3) * 4 + min(x & 7, 2) + half * 2)) & (half ? 0xCCCCCCCCu : 0x33333333u);
     }
     template <int kM, int kN>
-    DEVICE Bits<kM, kN> bits(const Words&, const Rows<kM>& rows, int, int k) const {
+    DEVICE Bits<kM, kN> bits(const Words&, const RowRule& rule, int q0, int row, int k) const { // of rows row.. of the query block at q0, keys k..
         Bits<kM, kN> b;
-        UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int c = 0; c < kN / 64; ++c) {
-            b.word[i][c] = 0;
-            UNROLL for (int half = 0; half < 2; ++half)
-                b.word[i][c] |= left_of(rows.keys[i][half].end - k - c * 64, half) & ~left_of(rows.keys[i][half].begin - k - c * 64, half);
+        uint32_t q = q0 + row;
+        ptx::pin(q); // or what the rows see waits in registers for the next partial tile
+        UNROLL for (int i = 0; i < kM / 16; ++i) {
+            UNROLL for (auto& word : b.word[i]) word = 0;
+            UNROLL for (int half = 0; half < 2; ++half) {
+                const Span seen = rule.keys_of(int(q) + Accum<kM, kN>::row(i, half * 2));
+                UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] |= left_of(seen.end - k - c * 64, half) & ~left_of(seen.begin - k - c * 64, half);
+            }
         }
         UNROLL for (auto& i : b.word) UNROLL for (auto& w : i) ptx::pin(w); // whole words, or the compiler tests each row's half by itself
         return b;
     }
-    DEVICE static bool sees(const Words&, const attn::Rule& rule, int i, int j, int, int) { return rule.sees(i, j); } // one score
+    DEVICE static bool sees(const Words&, const RowRule& rule, int i, int j, int, int) { // one score of a row that there is
+        const Span seen = rule.keys_of(i);
+        return seen.begin <= j && j < seen.end;
+    }
 };
 
 // Any boolean mask as mask_tiles.cuh prepares it, rules and documents included: per query block a list of key blocks, and the words of every cell.
@@ -107,24 +120,18 @@ struct PackedMask : PackedCells {
         DEVICE int block(int t) const { return ptx::read(blocks + t); }
         DEVICE Words words(int t) const { return {cells.base + int64_t(block(t)) * columns_of_block * 128, cells.row_stride}; }
     };
-    template <int kM>
-    struct Rows {};
     template <int kBlockM, int kBlockN>
-    DEVICE Walk tiles(const RowRule&, int b, int h, int q0, int, int) const {
+    DEVICE Walk tiles(const RowRule&, int b, int h, int turn, int q0, int, int) const {
         const int which = b * batch + h * head;
-        const TileRow* r = tile_rows + int64_t(which) * rows_of_mask + turn();
+        const TileRow* r = tile_rows + int64_t(which) * rows_of_mask + turn;
         const uint32_t* cells = words + (int64_t(which) * cell_rows + q0 / 64) * cell_columns * 128;
         return {blocks + ptx::read(&r->first), {cells, cell_columns * 128}, ptx::read(&r->count), ptx::read(&r->partial), kBlockN / 64};
     }
-    template <int kM>
-    DEVICE Rows<kM> rows(const RowRule&, int) const {
-        return {};
-    }
     template <int kM, int kN>
-    DEVICE Bits<kM, kN> bits(const Words& words, const Rows<kM>&, int row, int) const {
+    DEVICE Bits<kM, kN> bits(const Words& words, const RowRule&, int, int row, int) const {
         Bits<kM, kN> b;
         UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] = words.atom(row + i * 16, c);
         return b;
     }
-    DEVICE static bool sees(const Words& words, const attn::Rule&, int, int, int row, int col) { return words.sees(row, col); }
+    DEVICE static bool sees(const Words& words, const RowRule&, int, int, int row, int col) { return words.sees(row, col); }
 };

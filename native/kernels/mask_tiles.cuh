@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_consta
         const bool real = q < rule.queries;
         uint32_t bits = 0;
         if (real) {
-            const Span seen = span_of(rule, q);
+            const Span seen = rule.keys_of(q);
             bits = ptx::low_bits(max(0, seen.end - k)) & ~ptx::low_bits(max(0, seen.begin - k)) & 0xFFFF;
         }
         if (p.keep && bits) bits &= keep_bits(p, head, q, k, k_len);

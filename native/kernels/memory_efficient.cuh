@@ -18,10 +18,12 @@ __global__ void __launch_bounds__(kMemoryEfficientThreads, 1) memory_efficient(c
     constexpr int kThreads = kMemoryEfficientThreads, kSlice = SmemME::kSlice, kValues = SmemME::kValues, kKeys = SmemME::kKeys;
     if (given_up(p.cancel)) return;
     auto& smem = *reinterpret_cast<SmemME*>(ptx::dynamic_smem());
-    const int b = blockIdx.z, h = blockIdx.y, q0 = turn() * 64, tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+    const Place place = place_of(p);
+    const int b = place.b, h = place.h, turn = place.turn;
+    const int q0 = turn * 64, tx = threadIdx.x % 16, ty = threadIdx.x / 16;
     const RowRule rule = rule_of(mask.mask, b);
-    const int m_rows = int(rule.queries), n = int(rule.keys);
-    const auto tiles = mask.template tiles<64, 64>(rule, b, h, q0, 0, n);
+    const int m_rows = rule.queries, n = rule.keys;
+    const auto tiles = mask.template tiles<64, 64>(rule, b, h, turn, q0, 0, n);
     const E *gQ = p.Q.at(b, h, 0), *gK = p.K.at(b, h / p.group, 0), *gV = p.V.at(b, h / p.group, 0);
 
     UNROLL_ONCE for (int d0 = 0; d0 < p.Dv; d0 += kValues) {
@@ -56,7 +58,7 @@ __global__ void __launch_bounds__(kMemoryEfficientThreads, 1) memory_efficient(c
                 UNROLL for (int c = 0; c < 4; ++c) {
                     const int col = tx + 16 * c, j = k0 + col;
                     const bool seen = i < m_rows && j < n && (t >= tiles.partial || mask.sees(words, rule, i, j, row, col));
-                    S[r][c] = seen ? score_of<E>(S[r][c], p.scale, p.terms, b, h, i, j, float(rule.offset)) : -INFINITY;
+                    S[r][c] = seen ? score_of<E>(S[r][c], p.scale, p.terms, b, h, i, j, rule.offset) : -INFINITY;
                     larger = fmaxf(larger, S[r][c]);
                 }
                 UNROLL for (int across = 1; across < 16; across *= 2) larger = fmaxf(larger, __shfl_xor_sync(~0u, larger, across));

@@ -9,9 +9,9 @@ template <class E>
 __global__ void __launch_bounds__(kNaiveWarps * 32, 1) naive(const __grid_constant__ Problem<E> p, const __grid_constant__ ColumnStrides columns, const __grid_constant__ attn::Mask mask,
                                                           const __grid_constant__ DenseKeep keep, float* P) {
     if (given_up(p.cancel)) return;
-    const int b = blockIdx.z, h = blockIdx.y, i = turn() * kNaiveWarps + threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int b = blockIdx.z, h = blockIdx.y, i = blockIdx.x * kNaiveWarps + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (i >= p.q_len) return;
-    const RowRule rule = rule_of(mask, b);
+    const attn::Rule rule = clamped_rule(mask, b);
     const E *gQ = p.Q.at(b, h, i), *gK = p.K.at(b, h / p.group, 0), *gV = p.V.at(b, h / p.group, 0);
     const uint8_t* kept = keep.data + b * keep.batch + h * keep.head + i * keep.row;
     float* S = P + p.row(b, h, i) * p.k_len;

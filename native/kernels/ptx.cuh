@@ -8,7 +8,9 @@
 #define UNROLL _Pragma("unroll")
 #define UNROLL_ONCE _Pragma("unroll 1")
 #define UNROLL_BY_K _Pragma("unroll kUnroll") // a constant in scope
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700 // Pascal copies its parameters, and its compiler rejects the word
+#define CUDA_SINCE(major, minor) (__CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= (major) * 100 + (minor))
+#if !CUDA_SINCE(11, 7) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 700) // Pascal copies its parameters, and its compiler rejects the word
+#undef __grid_constant__
 #define __grid_constant__
 #endif
 #if defined(__CUDACC_RTC__) // NVRTC without headers; nvcc brings these itself
@@ -109,7 +111,7 @@ DEVICE void hide_unless(uint32_t word, int bit, float& x) {  // x = -inf unless 
         : "r"(word), "r"(1u << bit));
 }
 DEVICE uint32_t low_bits(int n) { // n >= 0, from 32 on all
-#if __CUDA_ARCH__ >= 700
+#if __CUDA_ARCH__ >= 700 && CUDA_SINCE(11, 6)
     uint32_t d;
     asm("bmsk.clamp.b32 %0, 0, %1;" : "=r"(d) : "r"(n));
     return d;

@@ -5,7 +5,7 @@
 
 namespace ptx {
 
-struct alignas(64) TensorMap { // the driver's CUtensorMap, opaque
+struct alignas(128) TensorMap { // the driver's CUtensorMap, opaque; CUDA 12 aligns it to 64 bytes, 13 to 128
     uint64_t opaque[16];
 };
 
@@ -25,6 +25,7 @@ DEVICE void mbarrier_wait(uint64_t* bar, int parity) {
                  : "memory");
 }
 DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+DEVICE void tma_prefetch(const TensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 DEVICE void tma_load(void* dst, const TensorMap& map, uint64_t* bar, int column, int row, int head, int batch) {
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(smem_address(dst)), "l"(&map),
                  "r"(smem_address(bar)), "r"(column), "r"(row), "r"(head), "r"(batch)

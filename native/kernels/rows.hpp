@@ -19,6 +19,12 @@ struct Row {
     bool runs_on(int arch) const { return oldest == 90 ? arch == 90 : arch >= oldest; }
 };
 
+// Where a class has taller tiles too, the shorter ones say so.
+inline std::string flash_sm80_name(int D, int M, const std::string& element, const std::string& mask, const std::string& score) {
+    return "flash_sm80.d" + std::to_string(D) + "." + element + "." + mask + (score == "Scaled" ? ".scaled" : ".termed") +
+           (D <= 128 && M == 64 ? ".short" : "");
+}
+
 // Bytes of Smem90: Q, the stages of K, V and mask words, the barriers.
 constexpr int smem90(int D, int M, int N, int stages, bool packed) {
     return M * D * 2 + stages * (2 * N * D * 2 + (packed ? M * N / 8 : 0) + 16) + 8 * (1 + 4 * stages);
@@ -35,7 +41,7 @@ inline std::vector<Row> rows() {
     const auto flash80 = [&](int D, int M, int N, int warps, const std::string& q, const std::string& score) {
         each([&](const std::string& e, bool packed, const std::string& mask, const std::string& kind) {
             all.push_back(
-                {"flash_sm80.d" + text(D) + "." + e + "." + kind + (score == "Scaled" ? ".scaled" : ".termed"), "flash_sm80.cuh",
+                {flash_sm80_name(D, M, e, kind, score), "flash_sm80.cuh",
                  "flash_sm80<Shape<" + text(D) + "," + text(M) + "," + text(N) + "," + text(warps) + ",Keep::" + q + ">," + e + "," + mask + "," + score + ">",
                  80, warps * 32, (M + 2 * N) * D * 2, packed, score == "Termed", D, M, N});
         });

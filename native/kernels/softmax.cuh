@@ -27,7 +27,8 @@ struct Softmax {
     template <int kN>
     DEVICE RowVec<kM> finish(Accum<kM, kN>& O) {
         l = across_quad(l, [](float a, float b) { return a + b; });
-        rows(O, l, [](float& o, float l) { o = l == 0.f ? 0.f : o / l; });
+        const auto inverse = zip(l, l, [](float l, float) { return l == 0.f ? 0.f : ptx::reciprocal(l); });
+        rows(O, inverse, [](float& o, float r) { o = r == 0.f ? 0.f : o * r; }); // a row that saw nothing may hold a NaN
         return zip(m, l, [&](float m, float l) { return l == 0.f ? -INFINITY : score.lse(m, ptx::log2(l)); });
     }
 };

@@ -33,7 +33,7 @@ TEST(FirstLight, HandsEachVerbWhatItWants) {
 }
 
 TEST(FirstLight, HandsAFamilyItsProblem) {
-    for (const char* only : {"flash_sm90.d64.fp16.packed", "flash_sm80.d64.bf16.rule"}) {
+    for (const char* only : {"flash_sm90.d64.fp16.packed", "flash_sm80.d64.bf16.rule.scaled.short"}) {
         const Ended e = first_light("", std::string("--seconds 300 --only ") + only);
         EXPECT_TRUE(says(e, "first_light: 1 of 1 right")) << e.said;
     }

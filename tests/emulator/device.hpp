@@ -48,6 +48,7 @@ public:
             d.terms.bias_batch = steps[0], d.terms.bias_head = steps[1], d.terms.bias_row = steps[2], d.terms.bias_column = steps[3];
         }
         if (heads_as_rows) kernels::let_heads_be_rows(d);
+        d.heads_together = kernels::heads_together(d, int64_t(sizeof(E)), cancellable ? 1 : 1 << 20); // one group at a time, or several
         return d;
     }
     attn::Mask mask() const {

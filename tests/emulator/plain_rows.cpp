@@ -17,8 +17,9 @@ void launch_memory_efficient(Device& d, int) {
     if (!d.p.B || !d.p.Hq || !d.p.Sq) return;
     const Mask mask = mask_of<Mask, 64, 64>(d, 1, 1 << 30);
     count_from_here();
-    emu::launch(memory_efficient<E, Mask>, d.dim(kernels::flash_grid(d.p.B, d.p.Hq, d.p.Sq, 64, 1)), {kMemoryEfficientThreads}, sizeof(SmemME), d.problem<E>(),
-                columns(d), mask);
+    const Problem<E> problem = d.problem<E>();
+    emu::launch(memory_efficient<E, Mask>, d.dim(kernels::flash_grid(problem, d.p.B, 64)), {kMemoryEfficientThreads}, sizeof(SmemME), problem, columns(d),
+                mask);
 }
 template <class E>
 void launch_naive(Device& d, int) {

@@ -91,6 +91,7 @@ void copy_later(std::byte* out, int bytes, uint64_t* bar, Source source, emu::Wh
     if (emu::options.eager) land();
     else emu::block->async.push_back(land);
 }
+inline void tma_prefetch(const TensorMap&) {}
 inline void tma_load(void* dst, const TensorMap& map, uint64_t* bar, int column, int row, int head, int batch, emu::Where w = emu::Where::current()) {
     auto* out = static_cast<std::byte*>(dst);
     if (smem_address(out) % 1024) emu::fail("a 128-byte-swizzled box must start on 1024 bytes", w);
