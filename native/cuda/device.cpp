@@ -95,8 +95,9 @@ void Device::reset_primary(::cuda::Device device) {
 Device::Device(int ordinal, ::cuda::Context foreign)
     : ordinal(ordinal), driver_(library().driver), context_(foreign), primary_(!foreign), loaded_(rows().size()) {
     if (ordinal < 0 || ordinal >= library().devices)
-        throw Unavailable(library().devices ? "device is " + std::to_string(ordinal) + "; 0.." + std::to_string(library().devices - 1) + " is allowed"
-                                            : library().why);
+        throw Unavailable(library().devices
+                              ? "options.device is " + std::to_string(ordinal) + "; 0.." + std::to_string(library().devices - 1) + " is allowed for cuda"
+                              : library().why);
     ::cuda::Device device;
     driver_.check(driver_.device(&device, ordinal), "taking " + name_of(ordinal));
     int major = 0, minor = 0, pools = 0;
@@ -189,7 +190,7 @@ Address Device::allocate(uint64_t bytes, ::cuda::Stream stream, const char* what
         driver_.pool_trim(pool_, 0);
         status = driver_.allocate_async(&address, std::max<uint64_t>(bytes, 1), pool_, stream);
     }
-    if (status == ::cuda::kOutOfMemory) {
+    if (status == ::cuda::kOutOfMemory || (status == ::cuda::kInvalidValue && bytes > memory().total)) { // what no device has may be called invalid
         const MemoryInfo info = memory();
         throw OutOfMemory("out of memory: " + text(bytes) + " bytes were asked for, for " + what + "; " + text(info.free) + " of " + text(info.total) +
                           " are free on " + name_of(ordinal) + " (" + driver_.name_of(status) + ")");

@@ -92,12 +92,10 @@ struct RuleMask {
     template <int kM, int kN>
     DEVICE Bits<kM, kN> bits(const Words&, const RowRule& rule, int q0, int row, int k) const { // of rows row.. of the query block at q0, keys k..
         Bits<kM, kN> b;
-        uint32_t q = q0 + row;
-        ptx::pin(q); // or what the rows see waits in registers for the next partial tile
         UNROLL for (int i = 0; i < kM / 16; ++i) {
             UNROLL for (auto& word : b.word[i]) word = 0;
             UNROLL for (int half = 0; half < 2; ++half) {
-                const Span seen = rule.keys_of(int(q) + Accum<kM, kN>::row(i, half * 2));
+                const Span seen = rule.keys_of(q0 + row + Accum<kM, kN>::row(i, half * 2));
                 UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] |= left_of(seen.end - k - c * 64, half) & ~left_of(seen.begin - k - c * 64, half);
             }
         }

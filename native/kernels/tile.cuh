@@ -15,7 +15,7 @@ struct SharedTile {
     DEVICE uint16_t* chunk(int row, int c) const { return base + offset(row, c); }
     DEVICE static int offset(int row, int c) { return row * kCols + (c ^ (kTurn == 8 ? row % 8 : row / 2 % 4)) * 8; }
     // The chunk `rows` (a multiple of 8) below and `c` (clear of at's bits) beyond the one at offset `at`: one XOR.
-    DEVICE uint16_t* beyond(uint32_t at, int rows, int c) const { return base + (at ^ c % kTurn * 8) + c / kTurn * kTurn * 8 + rows * kCols; }
+    DEVICE uint16_t* beyond(int at, int rows, int c) const { return base + (at ^ c % kTurn * 8) + c / kTurn * kTurn * 8 + rows * kCols; }
 };
 
 // A warp's kM x kN accumulator: kM/16 x kN/8 mma fragments of 4 floats. row()/col() give an element's
@@ -86,9 +86,7 @@ struct SharedA {
     SharedTile<kRows, kK> tile;
     int row0;
     DEVICE FragA<kM, 16> step(int k) const {
-        const int lane = threadIdx.x % 32;
-        uint32_t at = tile.offset(row0 + lane % 16, lane / 16);
-        ptx::pin(at); // or every step's address waits in a register of its own
+        const int lane = threadIdx.x % 32, at = tile.offset(row0 + lane % 16, lane / 16);
         FragA<kM, 16> a;
         UNROLL for (int i = 0; i < kM / 16; ++i) ptx::ldmatrix_x4<false>(a.r[i][0], tile.beyond(at, i * 16, k * 2));
         return a;

@@ -225,6 +225,8 @@ TEST_F(Gpu, OutOfMemorySaysHowMuchWasAskedAndHowMuchWasFree) {
     attn_tensor none = nullptr;
     EXPECT_TRUE(failed(attn_tensor_create(context, &whole, &none), ATTN_OUT_OF_MEMORY,
                        {"314572800 bytes were asked for, for a tensor", "of 268435456 are free on cuda:1", "CUDA_ERROR_OUT_OF_MEMORY (2)"}));
+    FAKE(fake_cuda_fail)("cuMemAllocFromPoolAsync", 1, 0); // as a driver may answer
+    EXPECT_TRUE(failed(attn_tensor_create(context, &whole, &none), ATTN_OUT_OF_MEMORY, {"314572800 bytes", "CUDA_ERROR_INVALID_VALUE (1)"}));
     const attn_array small = bytes(1 << 20, kAmpere); // what the pool holds in pieces was given back first
     TensorHandle tensor;
     FAKE(fake_cuda_fail)("cuMemAllocFromPoolAsync", 2, 0);
