@@ -10,9 +10,11 @@ if run "NVRTC" tests/cubins/fetch_nvrtc.sh; then
     check "every kernel compiles: no spills, registers as in the table" env ATTENTION_NVRTC="${ATTENTION_NVRTC:-$root/.cache/nvrtc/libnvrtc.so.12}" \
         $emulator/check_cubins native/kernels tests/cubins/registers.txt --cubins "$cubins"
     if run "nvdisasm" tests/cubins/fetch_nvrtc.sh --disassembler; then
-        check "machine code as in the table" $emulator/check_sass "$cubins" "$root/.cache/nvrtc/nvdisasm" tests/cubins/sass.txt
+        check "machine code as in the table, no register touched in flight or given back" \
+            $emulator/check_sass "$cubins" "$root/.cache/nvrtc/nvdisasm" tests/cubins/sass.txt
+        check "hazards planted in the machine code are found" $emulator/check_sass "$cubins" "$root/.cache/nvrtc/nvdisasm" --plant
     else
-        skip "machine code as in the table" "nvdisasm cannot be fetched: $(tail -n 1 "$log")"
+        skip "machine code as in the table, hazards planted in it" "nvdisasm cannot be fetched: $(tail -n 1 "$log")"
     fi
 else
     skip "every kernel compiles" "NVRTC cannot be fetched: $(tail -n 1 "$log")"

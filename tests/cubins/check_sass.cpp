@@ -1,6 +1,8 @@
 // check_sass — reads the machine code of each flash row's steady state: how many instructions a warp issues for a tile, by class, with and without a mask;
-// in what order its phases come; and the time that issue slots and units allow, which predicts what a mask costs. Compared with the committed table.
+// in what order its phases come; and the time that issue slots and units allow, which predicts what a mask costs. Compared with the committed table. Of the
+// rows for Hopper, the whole kernel obeys the rules of hazards.hpp.
 //   check_sass CUBINS_FOLDER NVDISASM TABLE [--update]      the folder is what check_cubins --cubins left
+//   check_sass CUBINS_FOLDER NVDISASM --plant               plants hazards into the rows for Hopper: each must be found
 // Exit 0; 1 something is wrong or differs; 2 bad usage.
 #include <algorithm>
 #include <array>
@@ -16,67 +18,12 @@
 #include <vector>
 
 #include "../../native/kernels/rows.hpp"
+#include "planted.hpp"
 
+namespace sass {
 namespace {
 
-enum Class { tensor, fma, mufu, select, compare, logic, convert, shared, copy, shuffle, global, barrier, control, kClasses };
-const char* const kNames[kClasses] = {"tensor", "fma",  "mufu",    "select", "compare", "logic",  "convert",
-                                      "shared", "copy", "shuffle", "global", "barrier", "control"};
 using Counts = std::array<int, kClasses>;
-
-struct Instruction {
-    std::string name, text; // LDSM.16.M88.4, and all of it
-    int target = -1;        // of a branch: the index it goes to
-    bool predicated = false;
-    Class kind = control;
-};
-
-// Classes by what serves them. The uniform datapath (UIADD3, R2UR, …) counts as control: it takes issue slots and no unit that is counted here.
-Class class_of(const std::string& name) {
-    const auto is = [&](std::initializer_list<const char*> names) {
-        return std::any_of(names.begin(), names.end(), [&](const char* n) { return name == n || name.rfind(std::string(n) + ".", 0) == 0; });
-    };
-    if (is({"HMMA", "HGMMA"})) return tensor;
-    if (is({"FFMA", "FMUL", "FADD", "HFMA2", "IMAD"})) return fma;
-    if (is({"MUFU"})) return mufu;
-    if (is({"SEL", "FSEL", "FMNMX", "IMNMX", "VIMNMX", "VIADDMNMX"})) return select;
-    if (is({"ISETP", "FSETP", "PLOP3", "R2P"})) return compare;
-    if (is({"F2FP", "F2F", "F2I", "I2F"})) return convert;
-    if (is({"LDSM", "LDS", "STS"})) return shared;
-    if (is({"LDGSTS"})) return copy;
-    if (is({"SHFL"})) return shuffle;
-    if (is({"LDG", "STG", "LD", "ST", "RED", "REDG"})) return global;
-    if (is({"BAR", "DEPBAR", "LDGDEPBAR", "SYNCS", "WARPGROUP", "WARPSYNC", "MEMBAR", "FENCE"})) return barrier;
-    if (is({"IADD3", "VIADD", "LOP3", "SHF", "LEA", "BMSK", "PRMT", "MOV", "CS2R", "IABS", "SGXT", "POPC", "FLO", "BREV", "P2R"})) return logic;
-    return control;
-}
-
-std::vector<Instruction> disassembled(const std::string& command) {
-    FILE* pipe = popen(command.c_str(), "r");
-    if (!pipe) return {};
-    std::vector<Instruction> all;
-    std::map<std::string, int> labels;
-    std::vector<std::pair<size_t, std::string>> branches;
-    char buffer[4096];
-    while (std::fgets(buffer, sizeof buffer, pipe)) {
-        std::string line = buffer;
-        if (line[0] == '.' && line.find(':') != std::string::npos) labels[line.substr(0, line.find(':'))] = int(all.size());
-        const size_t open = line.find("/*"), close = line.find("*/"), end = line.find(" ;");
-        if (line.find_first_not_of(" \t") != open || close == std::string::npos || end == std::string::npos) continue;
-        std::istringstream fields(line.substr(close + 2, end - close - 2));
-        Instruction i;
-        fields >> i.name;
-        if (i.name[0] == '@') i.predicated = true, fields >> i.name;
-        std::getline(fields, i.text);
-        i.kind = class_of(i.name);
-        if (const size_t label = i.text.find("`("); i.name.rfind("BRA", 0) == 0 && label != std::string::npos)
-            branches.emplace_back(all.size(), i.text.substr(label + 2, i.text.find(')') - label - 2));
-        all.push_back(i);
-    }
-    if (pclose(pipe) != 0) return {};
-    for (const auto& [at, label] : branches) all[at].target = labels.count(label) ? labels[label] : -1;
-    return all;
-}
 
 // A way through a loop: the instructions met.
 struct Way {
@@ -228,12 +175,16 @@ std::string line_of(const char* what, const Cost& c) {
 }
 
 } // namespace
+} // namespace sass
 
 int main(int argc, char** argv) {
+    using namespace sass;
     const bool update = argc == 5 && std::string(argv[4]) == "--update";
-    if (argc < 4 || (argc > 4 && !update)) return std::fprintf(stderr, "check_sass CUBINS_FOLDER NVDISASM TABLE [--update]\n"), 2;
+    if (argc < 4 || (argc > 4 && !update)) return std::fprintf(stderr, "check_sass CUBINS_FOLDER NVDISASM TABLE [--update] or --plant\n"), 2;
     const std::string folder = argv[1], nvdisasm = argv[2];
+    const bool planting = std::string(argv[3]) == "--plant";
     int wrong = 0, met = 0;
+    size_t in_flight = 0;
     std::ostringstream out;
     out << "# The steady state of every flash row in machine code: what one warp issues for one tile. flash_sm80 for sm_80, flash_sm90 for sm_90a. Written by "
            "check_sass --update.\n"
@@ -243,17 +194,35 @@ int main(int argc, char** argv) {
            "the other; a causal\n"
            "# problem of 4096 has few partial tiles, a dense mask that hides at random nothing else. Predicted, not measured.\n";
     std::vector<kernels::Row> rows = kernels::rows();
-    rows.erase(std::remove_if(rows.begin(), rows.end(), [](const kernels::Row& row) { return row.file.rfind("flash", 0) != 0; }), rows.end());
+    const char* const wanted = planting ? "flash_sm90" : "flash";
+    rows.erase(std::remove_if(rows.begin(), rows.end(), [&](const kernels::Row& row) { return row.file.rfind(wanted, 0) != 0; }), rows.end());
     std::vector<std::vector<Instruction>> codes(rows.size());
+    std::vector<Planted> planted(rows.size());
     const auto arch_of = [](const kernels::Row& row) { return std::string(row.oldest == 90 ? "sm_90a" : "sm_80"); };
     std::atomic<size_t> next = 0;
     std::vector<std::thread> threads;
     for (unsigned t = 0; t < std::max(1u, std::thread::hardware_concurrency()); ++t)
         threads.emplace_back([&] {
-            for (size_t at; (at = next++) < rows.size();)
-                codes[at] = disassembled("'" + nvdisasm + "' -c '" + folder + "/" + rows[at].name + "." + arch_of(rows[at]) + ".cubin'");
+            for (size_t at; (at = next++) < rows.size();) {
+                const char* const life_ranges = rows[at].oldest == 90 ? "-lrm narrow" : "";
+                const Listing lines =
+                    listing_of("'" + nvdisasm + "' -c " + life_ranges + " '" + folder + "/" + rows[at].name + "." + arch_of(rows[at]) + ".cubin'");
+                codes[at] = parsed(lines);
+                if (planting) planted[at] = plant(lines);
+            }
         });
     for (std::thread& t : threads) t.join();
+
+    if (planting) {
+        int tried = 0, hazardous = 0;
+        for (size_t at = 0; at < rows.size(); ++at) {
+            for (const std::string& what : planted[at].wrong) std::fprintf(stderr, "%s: %s\n", rows[at].name.c_str(), what.c_str()), ++wrong;
+            if (!planted[at].hazardous) std::fprintf(stderr, "%s: nothing to plant a hazard at\n", rows[at].name.c_str()), ++wrong;
+            tried += planted[at].tried, hazardous += planted[at].hazardous;
+        }
+        std::printf("check_sass: %zu rows, %d hazards planted and %d changes that are none, %d wrong\n", rows.size(), hazardous, tried - hazardous, wrong);
+        return wrong ? 1 : 0;
+    }
 
     std::ostringstream prices;
     for (size_t at = 0; at < rows.size(); ++at) {
@@ -264,6 +233,16 @@ int main(int argc, char** argv) {
         if (code.empty()) {
             fault("no machine code");
             continue;
+        }
+        if (hopper) {
+            const Hazards all = hazards(code);
+            std::map<std::string, int> by_rule; // one mistake shows up in many places
+            for (const std::string& what : all.found)
+                if (++by_rule[what.substr(0, what.find(':'))] <= 5) fault(what);
+            for (const auto& [rule, times] : by_rule)
+                if (times > 5) fault(rule + ": and " + std::to_string(times - 5) + " more");
+            if (!all.in_flight) fault("no product is ever in flight");
+            in_flight += all.in_flight;
         }
         const auto loops = main_loops(code);
         if (loops.size() != (hopper ? 2u : 1u)) {
@@ -318,6 +297,6 @@ int main(int argc, char** argv) {
             if (wrong > 20) break;
         }
     }
-    std::printf("check_sass: %d rows, %d wrong\n", met, wrong);
+    std::printf("check_sass: %d rows, %zu instructions looked at while a product is in flight, %d wrong\n", met, in_flight, wrong);
     return wrong ? 1 : 0;
 }
