@@ -145,10 +145,6 @@ Selection select(const Problem& p, Backend backend, const Target& target) {
         s.refusals.push_back({Reason::size, blocks, INT32_MAX,
                               "the number of blocks (of " + number(c.row->block_m) + " queries, times heads) is " + number(blocks) + "; at most " +
                                   number(INT32_MAX) + " is taken by a GPU"});
-    if (const int64_t blocks = kernels::blocks_of(p.Sq, c.row->block_m) * c.chunks * p.Hq; backend != Backend::naive && blocks > INT32_MAX)
-        s.refusals.push_back({Reason::size, blocks, INT32_MAX,
-                              "the number of blocks (of " + number(c.row->block_m) + " queries, times heads) is " + number(blocks) + "; at most " +
-                                  number(INT32_MAX) + " is taken by a GPU"});
     if (needs_packing(p) && backend != Backend::naive) {
         const kernels::Packing packing = c.packing(p);
         for (const auto& [what, met, limit] : {std::tuple{"the number of masks (batches x heads)", packing.masks(), kMaxGrid},

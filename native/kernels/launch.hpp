@@ -20,8 +20,8 @@ Grid flash_grid(const Problem<E>& p, int64_t batches, int block_m) { // and memo
 template <class E>
 int heads_together(const Problem<E>& p, int64_t element_bytes, int64_t l2_bytes) {
     const int64_t groups = p.heads / p.group, bytes_of_group = std::max<int64_t>(1, int64_t(p.k_len) * (p.D + p.Dv) * element_bytes);
-    int64_t together = groups;
-    while (together > 1 && (groups % together || together * bytes_of_group > l2_bytes / 2)) --together;
+    int64_t together = std::clamp<int64_t>(l2_bytes / 2 / bytes_of_group, 1, groups);
+    while (groups % together) --together;
     return int(together) * p.group;
 }
 inline Grid naive_grid(int64_t B, int64_t Hq, int64_t Sq) { return {unsigned(blocks_of(Sq, kNaiveWarps)), unsigned(Hq), unsigned(B)}; }
