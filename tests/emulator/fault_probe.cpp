@@ -20,8 +20,8 @@ template <class Mask>
 void flash80(Device& d) {
     const Mask mask = mask_of<Mask, 128, 64>(d);
     emu::stats = {};
-    emu::launch(flash_sm80<S80, bf16, Mask, Scaled>, {unsigned(d.p.Sq + 127) / 128, unsigned(d.p.Hq), unsigned(d.p.B)}, {S80::kThreads}, S80::kSmem,
-                d.problem<bf16>(), mask);
+    const Problem<bf16> problem = d.problem<bf16>();
+    emu::launch(flash_sm80<S80, bf16, Mask, Scaled>, d.dim(kernels::flash_grid(problem, d.p.B, S80::kBlockM)), {S80::kThreads}, S80::kSmem, problem, mask);
 }
 template <class Mask>
 void flash90(Device& d) {
@@ -31,8 +31,9 @@ void flash90(Device& d) {
     const TensorMaps maps{map('q', d.sample.Q), map('k', d.sample.K), map('v', d.sample.V)};
     const Mask mask = mask_of<Mask, 128, 128>(d);
     emu::stats = {};
-    emu::launch(flash_sm90<S90, bf16, Mask>, {unsigned(d.p.Sq + 127) / 128, unsigned(d.p.Hq), unsigned(d.p.B)}, {S90::kThreads}, sizeof(Smem90<S90, Mask>),
-                maps, d.problem<bf16>(), mask);
+    const Problem<bf16> problem = d.problem<bf16>();
+    emu::launch(flash_sm90<S90, bf16, Mask>, d.dim(kernels::flash_grid(problem, d.p.B, S90::kBlockM)), {S90::kThreads}, sizeof(Smem90<S90, Mask>), maps,
+                problem, mask);
 }
 bool fine(const char* name, const cases::Case& c, void (*run)(Device&), int block_n) {
     for (const bool eager : {false, true}) {
