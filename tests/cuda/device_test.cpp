@@ -6,6 +6,12 @@ namespace {
 using namespace gpu;
 using cases::Case;
 
+Case masked() {
+    Case c = plain();
+    c.keep = cases::Keep::half, c.key_lengths = {77};
+    return c;
+}
+
 TEST_F(Gpu, IsThereAndSaysWhatItIs) {
     int32_t count = 0;
     const char* why = nullptr;
@@ -138,9 +144,7 @@ TEST_F(Gpu, MemoryOfOthersMustBeWhereItIsSaidToBe) {
 // ---- streams -----------------------------------------------------------------------------
 
 TEST_F(Gpu, AStreamRunsLaterAndKeepsWhatItNeeds) {
-    Case c = plain();
-    c.keep = cases::Keep::half, c.key_lengths = {77};
-    cases::Sample sample(c);
+    cases::Sample sample(masked());
     Context context = gpu::context();
     Stream stream;
     ASSERT_TRUE(succeeded(attn_stream_create(context, stream.out())));
@@ -232,7 +236,13 @@ public:
         EXPECT_EQ(fake<int (*)(int)>("cuDevicePrimaryCtxRelease_v2")(kAmpere), 0);
     }
     void capture(bool on) { FAKE(fake_cuda_capture)(native, on); }
-    void replay() { FAKE(fake_cuda_replay)(native); }
+    void replay(attn_stream stream, DeviceSample& there) { // what the graph computes is right
+        there.clear();
+        FAKE(fake_cuda_replay)(native);
+        ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+        there.fetch();
+        EXPECT_TRUE(agrees(there.sample));
+    }
     void* native = nullptr;
 
 private:
@@ -240,9 +250,7 @@ private:
 };
 
 TEST_F(Gpu, CapturedOnceWarmAndReplayed) {
-    Case c = plain();
-    c.keep = cases::Keep::half, c.key_lengths = {77};
-    cases::Sample sample(c);
+    cases::Sample sample(masked());
     const Context context = gpu::context();
     const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
     ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
@@ -257,21 +265,13 @@ TEST_F(Gpu, CapturedOnceWarmAndReplayed) {
         EXPECT_TRUE(failed(attn_run(p, &host.args), ATTN_INVALID_ARGUMENT, {"captured into a graph", "host memory"}));
         ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
         theirs.capture(false);
-        for (int turn = 0; turn < 2; ++turn) {
-            there.clear();
-            theirs.replay();
-            ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
-            there.fetch();
-            EXPECT_TRUE(agrees(sample)) << turn;
-        }
+        for (int turn = 0; turn < 2; ++turn) theirs.replay(stream, there);
     }
 }
 
 // A capture as PyTorch begins it forbids loading a kernel, of any thread's: it would be worth nothing then. Its scratch memory is the graph's own.
 TEST_F(Gpu, ACaptureSurvivesKernelsThatAreLoadedMeanwhile) {
-    Case c = plain();
-    c.keep = cases::Keep::half, c.key_lengths = {77};
-    cases::Sample sample(c), other(plain(cases::Type::bf16));
+    cases::Sample sample(masked()), other(plain(cases::Type::bf16));
     const Context context = gpu::context();
     const Plan cold = plan(context, sample.described(), ATTN_BACKEND_FLASH), elsewhere = plan(context, other.described(), ATTN_BACKEND_FLASH);
     Theirs theirs;
@@ -286,21 +286,13 @@ TEST_F(Gpu, ACaptureSurvivesKernelsThatAreLoadedMeanwhile) {
         ASSERT_TRUE(succeeded(attn_run(cold, &there.args)));
         theirs.capture(false);
         EXPECT_EQ(FAKE(fake_cuda_calls)("cuModuleLoadData"), loads + 4);
-        for (int turn = 0; turn < 2; ++turn) {
-            there.clear();
-            theirs.replay();
-            ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
-            there.fetch();
-            EXPECT_TRUE(agrees(sample)) << turn;
-        }
+        for (int turn = 0; turn < 2; ++turn) theirs.replay(stream, there);
     }
 }
 
 // Other threads run, and a stream's own thread waits, while somebody captures; to wait for what is captured is refused before it does harm.
 TEST_F(Gpu, ACaptureSurvivesRunsAndWaitingElsewhere) {
-    Case c = plain();
-    c.keep = cases::Keep::half, c.key_lengths = {77};
-    cases::Sample sample(c), other(c);
+    cases::Sample sample(masked()), other(masked());
     const Context context = gpu::context();
     const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
     Theirs theirs;
@@ -326,19 +318,13 @@ TEST_F(Gpu, ACaptureSurvivesRunsAndWaitingElsewhere) {
         theirs.capture(false);
         elsewhere.fetch();
         EXPECT_TRUE(agrees(other));
-        there.clear();
-        theirs.replay();
-        ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
-        there.fetch();
-        EXPECT_TRUE(agrees(sample));
+        theirs.replay(stream, there);
     }
 }
 
 // A prepared mask's tiles outlive the capture in which they are first asked for: they are packed beside it, not by the graph.
 TEST_F(Gpu, APreparedMaskUnderCapture) {
-    Case c = plain();
-    c.keep = cases::Keep::half, c.key_lengths = {77};
-    cases::Sample sample(c);
+    cases::Sample sample(masked());
     const Context context = gpu::context();
     const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
     for (const bool warm : {false, true}) {
@@ -362,11 +348,7 @@ TEST_F(Gpu, APreparedMaskUnderCapture) {
         ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
         theirs.capture(false);
         run(); // before the graph was ever launched
-        there.clear();
-        theirs.replay();
-        ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
-        there.fetch();
-        EXPECT_TRUE(agrees(sample)) << warm;
+        theirs.replay(stream, there);
     }
 }
 

@@ -87,9 +87,10 @@ struct StreamState {
     }
 };
 using StreamHandle = std::shared_ptr<StreamState>;
-StreamHandle find(void* stream); // null: there is none in the current context
-void finish_legacy();            // what a copy that waits does first
-int unsafe();                    // what a call answers that a capture in progress forbids; that capture is then worth nothing
+StreamHandle find(void* stream);                             // null: there is none in the current context
+void finish_legacy();                                        // what a copy that waits does first
+std::vector<StreamHandle> streams_of(ContextState* context); // with `state` held
+int unsafe();                                                // what a call answers that a capture in progress forbids; that capture is then worth nothing
 
 // Of fake_memory.cpp, with `state` held.
 void check_guards(); // around every allocation
