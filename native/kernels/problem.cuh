@@ -1,7 +1,10 @@
-// problem.cuh — the arguments of a kernel beside the verbs that reach them.
+// problem.cuh — the arguments of a kernel beside the verbs that reach them: whether a block has work, and which.
 #pragma once
 #include "ptx.cuh"
 #include "arguments.cuh"
+
+// Whether the host has given the run up, as one thread sees it for all of the block.
+DEVICE bool given_up(const int* cancel) { return cancel && __syncthreads_or(threadIdx.x == 0 && ptx::read_fresh(cancel)); }
 
 // Where a block works: batch, head, and its turn, which counts query blocks and chunks. Blocks begin batch by batch and so many heads at a time as have
 // their keys in the L2 cache; of those all heads' last queries come first: under a causal mask they see the most keys, and what begins last should be short.

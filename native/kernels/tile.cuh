@@ -2,9 +2,6 @@
 #pragma once
 #include "ptx.cuh"
 
-// Whether the host has given the run up, as one thread sees it for all of the block.
-DEVICE bool given_up(const int* cancel) { return cancel && __syncthreads_or(threadIdx.x == 0 && ptx::read_fresh(cancel)); }
-
 // kRows x kCols 16-bit elements in shared memory. 16-byte chunks are swizzled so that the eight rows which one ldmatrix phase reads fall into eight
 // different bank groups: by the row where a row is a whole number of 128 bytes, else (4 or 12 chunks) two rows share 128 bytes and go by the pair.
 template <int kRows, int kCols>
