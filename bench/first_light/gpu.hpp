@@ -138,15 +138,15 @@ private:
             if (a < architecture) newest = std::max(newest, a);
         }
         // A GPU newer than NVRTC gets PTX, which its driver finishes.
-        const std::string target =
-            "--gpu-architecture=" + (exact ? "sm_" + std::to_string(architecture) + (architecture == 90 ? "a" : "") : "compute_" + std::to_string(newest));
+        const std::string target = "--gpu-architecture=" + (exact ? kernels::real_name(architecture) : "compute_" + std::to_string(newest));
         std::vector<const char*> name_of, text_of;
         for (size_t i = 0; i < names_.size(); ++i) name_of.push_back(names_[i].c_str()), text_of.push_back(texts_[i].c_str());
         cuda::Nvrtc::Program program = nullptr;
         int status = nvrtc_.create(&program, ("#include \"" + file + "\"\n").c_str(), "attention.cu", int(names_.size()), text_of.data(), name_of.data());
         if (!status) status = nvrtc_.add_name(program, expression.c_str());
-        const char* options[] = {target.c_str(), "-default-device", "--std=c++17", "--use_fast_math", "-diag-suppress=2473"};
-        if (!status) status = nvrtc_.compile(program, 5, options);
+        std::vector<const char*> options{target.c_str()};
+        options.insert(options.end(), std::begin(kernels::kOptions), std::end(kernels::kOptions));
+        if (!status) status = nvrtc_.compile(program, int(options.size()), options.data());
         size_t size = 0;
         if (status) {
             std::string log;

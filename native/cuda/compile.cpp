@@ -10,8 +10,6 @@
 namespace attn::cuda {
 namespace {
 
-std::string real_name(int arch) { return "sm_" + std::to_string(arch) + (arch == 90 ? "a" : ""); } // Hopper's own instructions are sm_90a's
-
 // What NVRTC is asked for.
 struct Target {
     std::string option;
@@ -27,17 +25,15 @@ std::vector<int> known_architectures() {
 }
 Target target_of(int arch) {
     if (!library().nvrtc_version)
-        throw Unavailable("no NVRTC to compile a kernel for " + real_name(arch) + ", of which the library carries none that the driver takes");
+        throw Unavailable("no NVRTC to compile a kernel for " + kernels::real_name(arch) + ", of which the library carries none that the driver takes");
     if (nvrtc_knows(arch)) // that of CUDA 11.8 knows Hopper without its own instructions
-        return {"--gpu-architecture=" + (library().nvrtc_version < 12000 ? "sm_" + std::to_string(arch) : real_name(arch)), true};
+        return {"--gpu-architecture=" + (library().nvrtc_version < 12000 ? "sm_" + std::to_string(arch) : kernels::real_name(arch)), true};
     int newest = 0; // not newer than the GPU
     for (const int a : known_architectures())
         if (a < arch) newest = std::max(newest, a);
     if (!newest) throw Unavailable("NVRTC (" + library().nvrtc.path + ") does not know sm_" + std::to_string(arch) + ", nor anything older");
     return {"--gpu-architecture=compute_" + std::to_string(newest), false};
 }
-
-constexpr const char* kOptions[] = {"-default-device", "--std=c++17", "--use_fast_math", "-diag-suppress=2473"};
 
 std::string key_of(const kernels::Row& row, const Target& target) {
     static const std::string source = [] {
@@ -46,7 +42,7 @@ std::string key_of(const kernels::Row& row, const Target& target) {
         return std::to_string(hash_of(all)) + "/" + std::to_string(all.size());
     }();
     std::string key = row.expression + "\nsource " + source + "\nNVRTC " + std::to_string(library().nvrtc_version) + "\n" + target.option;
-    for (const char* option : kOptions) key += std::string(" ") + option;
+    for (const char* option : kernels::kOptions) key += std::string(" ") + option;
     return key;
 }
 
@@ -60,8 +56,8 @@ Image compiled(const kernels::Row& row, const Target& target) {
     } destroyed{nvrtc, program};
     int status = nvrtc.create(&program, ("#include \"" + row.file + "\"\n").c_str(), "attention.cu", int(kEmbeddedCount), kEmbeddedTexts, kEmbeddedNames);
     if (!status) status = nvrtc.add_name(program, row.expression.c_str());
-    const char* options[std::size(kOptions) + 1] = {target.option.c_str()};
-    std::copy(std::begin(kOptions), std::end(kOptions), options + 1);
+    const char* options[std::size(kernels::kOptions) + 1] = {target.option.c_str()};
+    std::copy(std::begin(kernels::kOptions), std::end(kernels::kOptions), options + 1);
     if (!status) status = nvrtc.compile(program, int(std::size(options)), options);
     size_t size = 0;
     if (status) {
@@ -165,7 +161,7 @@ std::string embedded_architectures() {
     std::string all;
     int last = 0; // they lie by architecture
     for (size_t i = 0; i < kCubinCount; ++i)
-        if (const int arch = kCubins[i].arch; arch != last) all += (all.empty() ? "" : " ") + real_name(last = arch);
+        if (const int arch = kCubins[i].arch; arch != last) all += (all.empty() ? "" : " ") + kernels::real_name(last = arch);
     return all;
 }
 

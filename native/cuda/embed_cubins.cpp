@@ -1,14 +1,17 @@
-// embed_cubins — compiles every row of kernels.def for the library to carry: embed_cubins OUTPUT 80 90a. NVRTC: ATTENTION_NVRTC=file, or the system's.
-// Writes OUTPUT.bin, the cubins one after another, and OUTPUT.cpp, which takes them in and says which is where. Exit 0; 1 it cannot; 2 bad usage.
+// embed_cubins — compiles every row of kernels.def for the library to carry: embed_cubins OUTPUT NVCC 80 90a. NVCC: a program, or - for NVRTC
+// (ATTENTION_NVRTC=file, or the system's). Writes OUTPUT.bin, the cubins one after another, and OUTPUT.cpp, which takes them in and says which is where.
+// Exit 0; 1 it cannot; 2 bad usage.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <thread>
 
 #include "compile.hpp"
 #include "library.hpp"
+#include "nvcc.hpp"
 
 namespace {
 
@@ -17,8 +20,9 @@ using namespace attn::cuda;
 struct Job {
     const kernels::Row* row;
     int arch;
-    std::shared_ptr<const Image> image;
+    Image image;
 };
+using Compiler = std::function<Image(const kernels::Row&, int arch)>;
 
 // "90a" is 90: what NVRTC is asked for has the letter.
 int arch_of(const std::string& text) {
@@ -30,13 +34,25 @@ int arch_of(const std::string& text) {
     return int(arch);
 }
 
-void compile(std::vector<Job>& jobs) {
+Compiler nvrtc() {
+    setenv("ATTENTION_CACHE", "off", 1); // compiled anew
+    if (!library().nvrtc_version) throw std::runtime_error(Nvrtc::missing());
+    return [](const kernels::Row& row, int arch) {
+        if (!nvrtc_knows(arch)) throw std::runtime_error("NVRTC (" + library().nvrtc.path + ") does not know " + kernels::real_name(arch));
+        return *image_of(row, arch);
+    };
+}
+Compiler nvcc(const std::string& program, const std::string& folder) {
+    return [compiler = std::make_shared<const Nvcc>(program, folder)](const kernels::Row& row, int arch) { return compiler->compiled(row, arch); };
+}
+
+void compile(std::vector<Job>& jobs, const Compiler& compiler) {
     std::atomic<size_t> next{0};
     std::mutex mutex;
     std::string wrong;
     const auto work = [&] {
         try {
-            for (size_t at; (at = next++) < jobs.size();) jobs[at].image = image_of(*jobs[at].row, jobs[at].arch);
+            for (size_t at; (at = next++) < jobs.size();) jobs[at].image = compiler(*jobs[at].row, jobs[at].arch);
         } catch (const std::exception& e) {
             const std::lock_guard lock(mutex);
             wrong = e.what();
@@ -56,8 +72,8 @@ void write(const std::string& output, const std::vector<Job>& jobs) {
          << "static const EmbeddedCubin kAll[] = {\n";
     size_t at = 0;
     for (const Job& job : jobs) {
-        const std::string& cubin = job.image->code;
-        text << "    {\"" << job.row->name << "\", " << job.arch << ", \"" << job.image->lowered << "\", attention_cubins + " << at << ", " << cubin.size()
+        const std::string& cubin = job.image.code;
+        text << "    {\"" << job.row->name << "\", " << job.arch << ", \"" << job.image.lowered << "\", attention_cubins + " << at << ", " << cubin.size()
              << "},\n";
         code.write(cubin.data(), std::streamsize(cubin.size()));
         at += cubin.size();
@@ -70,19 +86,17 @@ void write(const std::string& output, const std::vector<Job>& jobs) {
 } // namespace
 
 int main(int argc, char** argv) {
-    if (argc < 3) return std::fprintf(stderr, "embed_cubins OUTPUT ARCHITECTURE...\n"), 2;
-    setenv("ATTENTION_CACHE", "off", 1); // compiled anew
+    if (argc < 4) return std::fprintf(stderr, "embed_cubins OUTPUT NVCC|- ARCHITECTURE...\n"), 2;
+    const std::string output = argv[1], program = argv[2];
     try {
-        if (!library().nvrtc_version) throw std::runtime_error(Nvrtc::missing());
         std::vector<Job> jobs;
-        for (int i = 2; i < argc; ++i) {
+        for (int i = 3; i < argc; ++i) {
             const int arch = arch_of(argv[i]);
-            if (!nvrtc_knows(arch)) throw std::runtime_error("NVRTC (" + library().nvrtc.path + ") does not know sm_" + argv[i]);
             for (const kernels::Row& row : rows())
-                if (row.runs_on(arch)) jobs.push_back({&row, arch, nullptr});
+                if (row.runs_on(arch)) jobs.push_back({&row, arch, {}});
         }
-        compile(jobs);
-        write(argv[1], jobs);
+        compile(jobs, program == "-" ? nvrtc() : nvcc(program, output + ".nvcc"));
+        write(output, jobs);
     } catch (const std::exception& e) { return std::fprintf(stderr, "embed_cubins: %s\n", e.what()), 1; }
     return 0;
 }

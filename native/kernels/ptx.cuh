@@ -132,7 +132,7 @@ DEVICE void write(T* p, T value) {
     *p = value;
 }
 DEVICE int read_fresh(const int* p) { return *static_cast<const volatile int*>(p); } // what others write while a kernel runs
-DEVICE void add(uint64_t* counter, uint64_t n) { atomicAdd(counter, n); }
+DEVICE void add(uint64_t* counter, uint64_t n) { atomicAdd(reinterpret_cast<unsigned long long*>(counter), n); }
 DEVICE unsigned char* dynamic_smem() { return dynamic_smem_; }
 DEVICE uint32_t smem_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 

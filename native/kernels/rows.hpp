@@ -6,6 +6,9 @@
 namespace kernels {
 
 constexpr size_t kMostRows = 80;
+// With what NVRTC compiles each, beside the architecture's name. nvcc takes the same but the first: a lambda in a kernel is device code to it anyhow.
+constexpr const char* kOptions[] = {"-default-device", "--std=c++17", "--use_fast_math", "-diag-suppress=2473"};
+inline std::string real_name(int arch) { return "sm_" + std::to_string(arch) + (arch == 90 ? "a" : ""); } // Hopper's own instructions are sm_90a's
 
 struct Row {
     std::string name;                      // flash_sm80.d64.bf16.rule.scaled

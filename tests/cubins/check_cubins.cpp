@@ -102,8 +102,9 @@ int main(int argc, char** argv) {
             nvrtc.create(&program, ("#include \"" + row.file + "\"\n").c_str(), "attention.cu", int(names.size()), text_of.data(), name_of.data());
             nvrtc.add_name(program, row.expression.c_str());
             const std::string target = "--gpu-architecture=" + arch.name;
-            const char* options[] = {target.c_str(), "--ptxas-options=-v", "-default-device", "--std=c++17", "--use_fast_math", "-diag-suppress=2473"};
-            const int status = nvrtc.compile(program, 6, options);
+            std::vector<const char*> options{target.c_str(), "--ptxas-options=-v"};
+            options.insert(options.end(), std::begin(kernels::kOptions), std::end(kernels::kOptions));
+            const int status = nvrtc.compile(program, int(options.size()), options.data());
             size_t size = 0;
             nvrtc.log_size(program, &size);
             std::string log(size, 0);

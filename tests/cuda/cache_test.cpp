@@ -231,27 +231,29 @@ TEST_F(Cache, TheRealNvrtcCompilesWhatTheLibraryCarries) {
                   std::string::npos);
 }
 
-// The same library with kernels for sm_80 in it.
-class Ahead : public Cache {
+// The same library with kernels for sm_80 in it, by NVRTC or by nvcc.
+class Ahead : public Cache, public ::testing::WithParamInterface<const char*> {
 protected:
-    void SetUp() override { environment.push_back({"LD_PRELOAD", AHEAD}); }
+    void SetUp() override { environment.push_back({"LD_PRELOAD", GetParam()}); }
 };
+INSTANTIATE_TEST_SUITE_P(By, Ahead, ::testing::Values(AHEAD_BY_NVRTC, AHEAD_BY_NVCC),
+                         [](const auto& info) { return std::string(info.index ? "nvcc" : "nvrtc"); });
 
-TEST_F(Ahead, KernelsNeedNoNvrtcAndNoFolder) {
+TEST_P(Ahead, KernelsNeedNoNvrtcAndNoFolder) {
     environment.push_back({"ATTENTION_NVRTC", "/no/such/file"});
     EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=0", "embedded=1"}), 0);
     EXPECT_EQ(run(environment, {"warmup-keep", "compiled=0", "disk=0", "embedded=3"}), 0);
     EXPECT_EQ(folder.files().size(), 0u);
 }
 
-TEST_F(Ahead, ComeBeforeNvrtcAndServeLaterMinorVersions) {
+TEST_P(Ahead, ComeBeforeNvrtcAndServeLaterMinorVersions) {
     EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=0", "embedded=1"}), 0);
     environment.push_back({"FAKE_CUDA_ARCHS", "90,89"});
     EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=0", "embedded=1"}), 0);
     EXPECT_EQ(compiled(), 0);
 }
 
-TEST_F(Ahead, OtherArchitecturesAreCompiledWhenNeeded) {
+TEST_P(Ahead, OtherArchitecturesAreCompiledWhenNeeded) {
     for (const char* other : {"90,75", "90,90"}) {
         environment.push_back({"FAKE_CUDA_ARCHS", other});
         EXPECT_EQ(run(environment, {"warmup-plain", "compiled=1", "disk=0", "embedded=0"}), 0);
@@ -260,9 +262,36 @@ TEST_F(Ahead, OtherArchitecturesAreCompiledWhenNeeded) {
     EXPECT_EQ(run(environment, {"refuses", "cuda:1 (Fake GPU 1) is sm_90; this library carries kernels for sm_80", "no NVRTC"}), 0);
 }
 
-TEST_F(Ahead, WhatTheDriverRefusesIsCompiledAgain) {
+TEST_P(Ahead, WhatTheDriverRefusesIsCompiledAgain) {
     EXPECT_EQ(run(environment, {"refused", "compiled=1", "disk=0", "embedded=1"}), 0);
     EXPECT_EQ(run(environment, {"refused", "compiled=0", "disk=1", "embedded=1"}), 0);
+}
+
+TEST_F(Cache, WhatEmbedCubinsSays) {
+    const std::string nvcc = FAKE_NVCC;
+    const struct {
+        std::string command, says;
+        int status;
+    } cases[] = {
+        {"80", "embed_cubins OUTPUT NVCC|- ARCHITECTURE...", 2},
+        {nvcc + " 80b", "architecture \"80b\": a number from 60 on is needed, e.g. 80; Hopper's is 90a", 1},
+        {"/no/such/nvcc 80", "/no/such/nvcc cannot be run: No such file or directory", 1},
+        {"/bin/true 80", "/bin/true made no kernel of flash_sm80<", 1},
+        {nvcc + " 90a", "fake_nvcc.sh ended with 1 on ", 1},
+        {"- 99", "does not know sm_99", 1},
+    };
+    for (const auto& c : cases) {
+        const std::string command = "FAKE_NVCC_FAILS='line 7: no such thing' " EMBED_CUBINS " " + folder.path() + "/out " + c.command + " 2>&1";
+        FILE* pipe = popen(command.c_str(), "r");
+        ASSERT_NE(pipe, nullptr);
+        std::string said;
+        for (int letter; (letter = std::fgetc(pipe)) != EOF;) said += char(letter);
+        const int status = pclose(pipe);
+        EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : 128, c.status) << c.command;
+        EXPECT_NE(said.find(c.says), std::string::npos) << c.command << ": " << said;
+        if (c.says.find("fake_nvcc") != std::string::npos) { EXPECT_NE(said.find("for sm_90a: line 7: no such thing"), std::string::npos) << said; }
+        EXPECT_EQ(folder.files().size(), 0u) << c.command;
+    }
 }
 
 TEST_F(Cache, WhatNvrtcSays) {
