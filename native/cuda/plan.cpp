@@ -7,11 +7,11 @@
 namespace attn::cuda {
 namespace {
 
-constexpr int64_t kMaxDim = 256;                                        // the widest flash rows
-constexpr int64_t kMaxGrid = 65535;                                     // blocks in y (heads) and z (batches)
-constexpr int64_t kMaxPackedKeys = 1 << 28;                             // a tile's words lie within 32 bits of its first
-constexpr int64_t kMaxLength = 1 << 30;                                 // kernels count queries and keys in 32 bits, whole tiles beyond the last included
-constexpr uint32_t kKeep = 64, kDocuments = 32, kPerBatch = 1 | 2 | 16; // of attn_mask_kind
+constexpr int64_t kMaxDim = 256;            // the widest flash rows
+constexpr int64_t kMaxGrid = 65535;         // blocks in y (heads) and z (batches)
+constexpr int64_t kMaxPackedKeys = 1 << 28; // a tile's words lie within 32 bits of its first
+constexpr int64_t kMaxLength = 1 << 30;     // kernels count queries and keys in 32 bits, whole tiles beyond the last included
+constexpr uint32_t kPerBatch = 1 | 2 | 16;  // of attn_mask_kind
 // One query block leaves most of a GPU idle, so its keys are split. By Sq alone: a sequence's bits do not depend on its batch. In chunks of 512 the eight key
 // heads of one sequence of 8192 are 128 blocks, and the partial results to merge are less than 2 % of the bytes of K and V. Not yet measured.
 constexpr int64_t kSplitQueries = 16, kChunkKeys = 512;
@@ -109,8 +109,8 @@ std::string not_for_hopper(const Problem& p, const Target& target) {
 void choose_flash(const Problem& p, const Target& target, Choice& c) {
     c.reason = not_for_hopper(p, target);
     c.hopper = target.arch == 90 && c.reason.empty();
-    // Not with slopes, which go by head, nor where each head has a mask of its own and visits tiles of its own.
-    c.heads_as_rows = !c.hopper && p.Sq == 1 && p.group() > 1 && !p.alibi && !mask_by_head(p);
+    // Not with slopes, which go by head, nor where each head has a mask of its own and visits tiles of its own; nor where the number of heads may not matter.
+    c.heads_as_rows = !c.hopper && p.Sq == 1 && p.group() > 1 && !p.alibi && !mask_by_head(p) && !p.deterministic;
     c.row = flash_row(p, c.hopper ? "flash_sm90" : "flash_sm80", c.heads_as_rows ? p.group() : p.Sq);
     if (!c.hopper && p.Sq <= kSplitQueries && p.Sk > kChunkKeys) {
         c.chunk_keys = int(kChunkKeys);

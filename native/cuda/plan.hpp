@@ -8,6 +8,8 @@
 
 namespace attn::cuda {
 
+constexpr uint32_t kKeep = 64, kDocuments = 32; // of attn_mask_kind
+
 // What choosing depends on.
 struct Target {
     int arch;             // 90 for compute capability 9.0
@@ -23,7 +25,7 @@ struct Choice : KernelChoice {
     int64_t mask_batches = 1, mask_heads = 1, mask_rows = 0;
 
     kernels::Packing packing(const Problem& p) const {
-        return {mask_batches, mask_heads, mask_rows, p.Sk, int(tile_queries), int(tile_keys), chunks, chunk_keys};
+        return {mask_batches, mask_heads, mask_rows, p.Sk, int(tile_queries), int(tile_keys), chunks, chunk_keys, bool(p.masks & kKeep)};
     }
 };
 struct Selection {

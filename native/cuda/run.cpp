@@ -85,7 +85,7 @@ uint64_t step(uint64_t bytes) { return (bytes + 255) & ~uint64_t(255); }
 
 void load(const Device& device, const Problem& p, const Choice& choice) {
     device.function(*choice.row);
-    if ((p.masks & (64 | 32)) && !is_naive(choice)) device.function(pass_row()), device.function(list_row());
+    if ((p.masks & (kKeep | kDocuments)) && !is_naive(choice)) device.function(pass_row()), device.function(list_row());
     if (choice.chunks > 1) device.function(chunks_row(p.dtype));
 }
 

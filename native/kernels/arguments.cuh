@@ -96,7 +96,7 @@ struct PackParams {
     attn::Mask mask;       // without its packed keep
     const uint8_t* keep;   // null: none
     int64_t keep_batch, keep_head, keep_row, keep_column; // in bytes, 0: broadcast
-    uint32_t* words;       // [masks][cell_rows][cell_columns][128]
+    uint32_t* words;       // [masks][cell_rows][cell_columns][128]; null: classes alone
     uint8_t* classes;      // [masks][cell_rows][cell_columns]
     int cell_rows, cell_columns;
     int heads_as_rows; // as Problem's
@@ -115,7 +115,7 @@ struct ListParams {
     int rows_of_tile, columns_of_tile; // cells
     int query_blocks, chunks, blocks_of_chunk;
 };
-// What a kernel walks by: the lists, and the words of every cell.
+// What a kernel walks by: the lists, and the words of every cell or null.
 struct PackedCells {
     attn::Mask mask; // for the lengths
     const TileRow* tile_rows;

@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(S_::kThreads, 1) flash_sm90(const __grid_const
         sQ.load(maps.Q, &smem.q_full, q0, h, b);
         const auto load_K = [&](int t) { // and the tile's bits
             const SlabTile<kBlockN, kD> sK{smem.K[ahead.stage]};
-            const bool bits = Mask::kPacked && t < tiles.partial;
+            const bool bits = mask.stored() && t < tiles.partial;
             ptx::mbarrier_wait(&smem.k_empty[ahead.stage], ahead.phase ^ 1);
             ptx::mbarrier_arrive_expect(&smem.k_full[ahead.stage], sK.kBytes + (bits ? Smem::kMaskBytes : 0));
             sK.load(maps.K, &smem.k_full[ahead.stage], tiles.block(t) * kBlockN, kv, b);

@@ -49,14 +49,16 @@ void let_heads_be_rows(Problem<E>& p) {
 }
 inline void let_heads_be_rows(DenseKeep& keep, int group) { keep.row = keep.head, keep.head *= group; }
 
-// A mask packed for tiles of block_m x block_n and `chunks` chunks of chunk_keys keys: for `batches` x `heads` masks, 1 of either where all share one.
+// A mask packed for tiles of block_m x block_n and `chunks` chunks of chunk_keys keys: for `batches` x `heads` masks, 1 of either where all share one. Bits of
+// every score are `stored` for a dense keep only.
 struct Packing {
     int64_t batches, heads;
     int block_m, block_n, chunks, chunk_keys;
     int rows, columns; // cells of a mask, rounded up to whole tiles
     int query_blocks, key_blocks;
+    bool stored;
 
-    Packing(int64_t batches, int64_t heads, int64_t Sq, int64_t Sk, int block_m, int block_n, int chunks, int chunk_keys)
+    Packing(int64_t batches, int64_t heads, int64_t Sq, int64_t Sk, int block_m, int block_n, int chunks, int chunk_keys, bool stored)
         : batches(batches),
           heads(heads),
           block_m(block_m),
@@ -66,11 +68,12 @@ struct Packing {
           rows(int(blocks_of(Sq, block_m) * (block_m / attn::kCell))),
           columns(int(blocks_of(Sk, block_n) * (block_n / attn::kCell))),
           query_blocks(int(blocks_of(Sq, block_m))),
-          key_blocks(int(blocks_of(Sk, block_n))) {}
+          key_blocks(int(blocks_of(Sk, block_n))),
+          stored(stored) {}
 
     int64_t masks() const { return batches * heads; }
     int64_t cells() const { return int64_t(rows) * columns; }                       // of a mask
-    int64_t words() const { return masks() * cells() * 128; }                       // of 4 bytes
+    int64_t words() const { return stored ? masks() * cells() * 128 : 0; }          // of 4 bytes
     int64_t classes() const { return masks() * cells(); }                           // of 1 byte
     int64_t tile_rows() const { return masks() * query_blocks * chunks; }           // TileRow
     int64_t blocks() const { return masks() * query_blocks * int64_t(key_blocks); } // int
@@ -79,14 +82,14 @@ struct Packing {
 
     // `mask` knows no packed keep; its arrays and `keep` are where the kernels run.
     PackParams pass(const attn::Mask& mask, const DenseKeep& keep, uint32_t* words, uint8_t* classes, int heads_as_rows = 0) const {
-        return {mask, keep.data, keep.batch, keep.head, keep.row, keep.column, words, classes, rows, columns, heads_as_rows};
+        return {mask, keep.data, keep.batch, keep.head, keep.row, keep.column, stored ? words : nullptr, classes, rows, columns, heads_as_rows};
     }
     ListParams lists(const uint8_t* classes, TileRow* tile_rows, int* blocks) const {
         return {classes, tile_rows, blocks, rows, columns, block_m / attn::kCell, block_n / attn::kCell, query_blocks, chunks, chunk_keys / block_n};
     }
     PackedCells cells_for(const attn::Mask& mask, const TileRow* tile_rows, const int* blocks, const uint32_t* words) const {
         const int head = heads == 1 ? 0 : 1, batch = batches == 1 ? 0 : int(heads);
-        return {mask, tile_rows, blocks, words, batch, head, query_blocks * chunks, rows, columns};
+        return {mask, tile_rows, blocks, stored ? words : nullptr, batch, head, query_blocks * chunks, rows, columns};
     }
 };
 

@@ -15,21 +15,15 @@ struct RowRule {
     int left, right, causal, prefix;
     int step; // 0 where rows are heads, else 1
     float offset;
+    int batch;
     DEVICE Span keys_of(int i) const {
         i *= step;
         return {min(keys, max(0, i + left)), max(0, min(min(keys, i + right), max(prefix, i + causal)))};
     }
 };
-// The rule of batch b; lengths that came from the device are clamped to what there is.
-DEVICE attn::Rule clamped_rule(const attn::Mask& mask, int b) {
-    attn::Rule rule = mask.rule(b);
-    rule.queries = attn::smaller(attn::larger(rule.queries, 0), mask.Sq), rule.keys = attn::smaller(attn::larger(rule.keys, 0), mask.Sk);
-    rule.prefix = attn::smaller(rule.prefix, rule.keys);
-    return rule;
-}
 DEVICE RowRule rule_of(const attn::Mask& mask, int b, int heads_as_rows = 0) {
     constexpr int64_t kFar = 1 << 30; // no tensor has more queries or keys
-    const attn::Rule rule = clamped_rule(mask, b);
+    const attn::Rule rule = mask.rule(b);
     const auto edge = [&](bool there, int64_t at, int64_t otherwise) { return int(there ? attn::larger(-kFar, attn::smaller(kFar, at)) : otherwise); };
     return {int(rule.queries) * (heads_as_rows ? heads_as_rows : 1),
             int(rule.keys),
@@ -38,7 +32,8 @@ DEVICE RowRule rule_of(const attn::Mask& mask, int b, int heads_as_rows = 0) {
             edge(rule.causal, rule.offset + 1, kFar),
             int(rule.prefix),
             heads_as_rows ? 0 : 1,
-            float(rule.offset)};
+            float(rule.offset),
+            b};
 }
 
 // Where the words of a tile are: those of cell (r, c), 64 x 64, begin at base[r * row_stride + c * 128].
@@ -61,10 +56,30 @@ DEVICE void hide(Accum<kM, kN>& S, const Bits<kM, kN>& bits) {
         ptx::hide_unless(bits.word[i][j / 8], j % 8 * 4 + e, S.x[i][j][e]); // R2P: seven predicates an instruction
 }
 
+// The bits of this lane's elements left of column `end`, of an atom's upper (0) or lower (1) eight rows.
+DEVICE uint32_t left_of(int end, int half) {
+    const int x = end - int(threadIdx.x % 4) * 2;
+    return ptx::low_bits(max(0, (x >> 3) * 4 + min(x & 7, 2) + half * 2)) & (half ? 0xCCCCCCCCu : 0x33333333u);
+}
+// Of rows row.. of the query block at q0, keys k..: what lies in each row's interval.
+template <int kM, int kN>
+DEVICE Bits<kM, kN> bits_of_interval(const RowRule& rule, int q0, int row, int k) {
+    Bits<kM, kN> b;
+    UNROLL for (int i = 0; i < kM / 16; ++i) {
+        UNROLL for (auto& word : b.word[i]) word = 0;
+        UNROLL for (int half = 0; half < 2; ++half) {
+            const Span seen = rule.keys_of(q0 + row + Accum<kM, kN>::row(i, half * 2));
+            UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] |= left_of(seen.end - k - c * 64, half) & ~left_of(seen.begin - k - c * 64, half);
+        }
+    }
+    UNROLL for (auto& i : b.word) UNROLL for (auto& w : i) ptx::pin(w); // whole words, or the compiler tests each row's half by itself
+    return b;
+}
 // Closed form: every query sees one interval of keys. Lengths, causal, window, prefix, any offset.
 struct RuleMask {
     static constexpr bool kPacked = false;
     attn::Mask mask;
+    DEVICE bool stored() const { return false; }
     struct Walk { // the right edge, the left edge, then what lies between
         int end, right, left, count, partial;
         DEVICE int block(int t) const { return (t < right ? end : t < partial ? end - count + partial : end + left) - 1 - t; }
@@ -84,33 +99,33 @@ struct RuleMask {
         w.partial = w.right + w.left;
         return w;
     }
-    // The bits of this lane's elements left of column `end`, of an atom's upper (0) or lower (1) eight rows.
-    DEVICE static uint32_t left_of(int end, int half) {
-        const int x = end - int(threadIdx.x % 4) * 2;
-        return ptx::low_bits(max(0, (x >> 3) * 4 + min(x & 7, 2) + half * 2)) & (half ? 0xCCCCCCCCu : 0x33333333u);
-    }
     template <int kM, int kN>
-    DEVICE Bits<kM, kN> bits(const Words&, const RowRule& rule, int q0, int row, int k) const { // of rows row.. of the query block at q0, keys k..
-        Bits<kM, kN> b;
-        UNROLL for (int i = 0; i < kM / 16; ++i) {
-            UNROLL for (auto& word : b.word[i]) word = 0;
-            UNROLL for (int half = 0; half < 2; ++half) {
-                const Span seen = rule.keys_of(q0 + row + Accum<kM, kN>::row(i, half * 2));
-                UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] |= left_of(seen.end - k - c * 64, half) & ~left_of(seen.begin - k - c * 64, half);
-            }
-        }
-        UNROLL for (auto& i : b.word) UNROLL for (auto& w : i) ptx::pin(w); // whole words, or the compiler tests each row's half by itself
-        return b;
-    }
+    DEVICE Bits<kM, kN> bits(const Words&, const RowRule& rule, int q0, int row, int k) const { return bits_of_interval<kM, kN>(rule, q0, row, k); }
     DEVICE static bool sees(const Words&, const RowRule& rule, int i, int j, int, int) { // one score of a row that there is
         const Span seen = rule.keys_of(i);
         return seen.begin <= j && j < seen.end;
     }
 };
 
-// Any boolean mask as mask_tiles.cuh prepares it, rules and documents included: per query block a list of key blocks, and the words of every cell.
+// The documents of a batch's rows and keys; a negative id is nobody's, and a key's never equals a query's. What lies past the lengths is not read.
+struct Documents {
+    const int *q, *k;
+    DEVICE int of_row(const RowRule& rule, int i) const {
+        const int id = i < rule.queries ? ptx::read(q + i * rule.step) : -1;
+        return id < 0 ? -1 : id;
+    }
+    DEVICE int of_key(const RowRule& rule, int j) const {
+        const int id = j < rule.keys ? ptx::read(k + j) : -2;
+        return id < 0 ? -2 : id;
+    }
+};
+DEVICE Documents documents_of(const attn::Mask& mask, int b) { return {mask.q_documents + b * mask.Sq, mask.k_documents + b * mask.Sk}; }
+
+// Any boolean mask as mask_tiles.cuh prepares it, rules and documents included: per query block a list of key blocks, and the words of every cell, or
+// none: then what a partial tile hides is asked of the documents, and memory does not grow with a bit for every score.
 struct PackedMask : PackedCells {
     static constexpr bool kPacked = true;
+    DEVICE bool stored() const { return PackedCells::words != nullptr; }
     struct Walk {
         const int* blocks;
         Words cells; // those of the query block's first key block
@@ -126,10 +141,31 @@ struct PackedMask : PackedCells {
         return {blocks + ptx::read(&r->first), {cells, cell_columns * 128}, ptx::read(&r->count), ptx::read(&r->partial), kBlockN / 64};
     }
     template <int kM, int kN>
-    DEVICE Bits<kM, kN> bits(const Words& words, const RowRule&, int, int row, int) const {
+    DEVICE Bits<kM, kN> bits(const Words& words, const RowRule& rule, int q0, int row, int k) const {
+        if (!stored()) return bits_of_documents<kM, kN>(rule_of(mask, rule.batch, !rule.step), q0, row, k); // made again: it need not stay in registers
         Bits<kM, kN> b;
         UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] = words.atom(row + i * 16, c);
         return b;
     }
-    DEVICE static bool sees(const Words& words, const RowRule&, int, int, int row, int col) { return words.sees(row, col); }
+    template <int kM, int kN>
+    DEVICE Bits<kM, kN> bits_of_documents(const RowRule& rule, int q0, int row, int k) const {
+        [[maybe_unused]] constexpr int kUnroll = 4;
+        const Documents documents = documents_of(mask, rule.batch);
+        auto b = bits_of_interval<kM, kN>(rule, q0, row, k);
+        int id[kM / 16][2];
+        UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int half = 0; half < 2; ++half)
+            id[i][half] = documents.of_row(rule, q0 + row + Accum<kM, kN>::row(i, half * 2));
+        UNROLL for (int c = 0; c < kN / 64; ++c)
+            UNROLL_BY_K for (int x = 0; x < 16; ++x) { // this lane's columns of 64
+                const int document = documents.of_key(rule, k + c * 64 + x / 2 * 8 + int(threadIdx.x % 4) * 2 + x % 2);
+                UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int half = 0; half < 2; ++half)
+                    if (id[i][half] != document) b.word[i][c] &= ~(1u << (x / 2 * 4 + half * 2 + x % 2));
+            }
+        return b;
+    }
+    DEVICE bool sees(const Words& words, const RowRule& rule, int i, int j, int row, int col) const {
+        if (stored()) return words.sees(row, col);
+        const Documents documents = documents_of(mask, rule.batch);
+        return RuleMask::sees(words, rule, i, j, row, col) && documents.of_row(rule, i) == documents.of_key(rule, j);
+    }
 };

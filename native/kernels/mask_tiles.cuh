@@ -21,6 +21,24 @@ DEVICE uint32_t keep_bits(const PackParams& p, const uint8_t* head, int q, int k
     return bits;
 }
 
+// How the documents of a cell's queries and keys meet: nobody sees anybody, everybody everybody, or it depends.
+enum class Meeting { none, all, some };
+DEVICE Meeting meeting_of(const Documents& documents, const RowRule& rule, int q0, int k0, int lane) {
+    constexpr int kMost = 0x7fffffff, kLeast = -kMost - 1;
+    int q_least = kMost, q_most = kLeast, k_least = kMost, k_most = kLeast;
+    UNROLL for (int half = 0; half < 64; half += 32) {
+        const int i = q0 + half + lane, j = k0 + half + lane, q = documents.of_row(rule, i), k = documents.of_key(rule, j);
+        if (i < rule.queries) q_least = min(q_least, q), q_most = max(q_most, q);
+        if (j < rule.keys) k_least = min(k_least, k), k_most = max(k_most, k);
+    }
+    UNROLL for (int across = 1; across < 32; across *= 2) {
+        q_least = min(q_least, __shfl_xor_sync(~0u, q_least, across)), q_most = max(q_most, __shfl_xor_sync(~0u, q_most, across));
+        k_least = min(k_least, __shfl_xor_sync(~0u, k_least, across)), k_most = max(k_most, __shfl_xor_sync(~0u, k_most, across));
+    }
+    if (q_most < k_least || k_most < q_least) return Meeting::none;
+    return q_least == q_most && k_least == k_most ? Meeting::all : Meeting::some;
+}
+
 // One warp a cell: blockIdx.x counts cells by kWarps, y heads, z batches. Lane (g, t) of an atom reads keys 16t.. of rows g and g + 8, then the quad
 // deals the bits out in accumulator order.
 __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_constant__ PackParams p) {
@@ -31,20 +49,21 @@ __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_consta
     const uint8_t* head = p.keep + b * p.keep_batch + h * p.keep_head;
     const int64_t at = (int64_t(b) * gridDim.y + h) * p.cell_rows * p.cell_columns + cell;
 
+    const Documents documents = documents_of(p.mask, b);
+    const Meeting meeting = p.mask.q_documents ? meeting_of(documents, rule, q0, k0, lane) : Meeting::all;
     uint32_t row_bits[8]; // sixteen keys of eight rows
     UNROLL for (int r = 0; r < 8; ++r) {
         const int q = q0 + g + r * 8, k = k0 + t * 16;
-        const bool real = q < rule.queries;
         uint32_t bits = 0;
-        if (real) {
+        if (q < rule.queries && meeting != Meeting::none) {
             const Span seen = rule.keys_of(q);
             bits = ptx::low_bits(max(0, seen.end - k)) & ~ptx::low_bits(max(0, seen.begin - k)) & 0xFFFF;
         }
         if (p.keep && bits) bits &= keep_bits(p, head, q, k, k_len);
-        if (p.mask.q_documents && bits) {
-            const int id = ptx::read(p.mask.q_documents + b * p.mask.Sq + (p.heads_as_rows ? 0 : q));
-            UNROLL_ONCE for (int i = 0; i < 16 && k + i < k_len; ++i)
-                if (id < 0 || ptx::read(p.mask.k_documents + b * p.mask.Sk + k + i) != id) bits &= ~(1u << i);
+        if (meeting == Meeting::some && bits) {
+            const int id = documents.of_row(rule, q);
+            UNROLL_ONCE for (int i = 0; i < 16; ++i)
+                if (documents.of_key(rule, k + i) != id) bits &= ~(1u << i);
         }
         row_bits[r] = bits;
     }
@@ -56,6 +75,7 @@ __global__ void __launch_bounds__(kPackWarps * 32) pack_mask(const __grid_consta
     const uint32_t seen_by = __ballot_sync(~0u, any), hidden_by = __ballot_sync(~0u, hidden);
     if (lane == 0) ptx::write(p.classes + at, uint8_t((seen_by ? kSeen : 0) | (hidden_by ? kHidden : 0)));
 
+    if (!p.words) return; // documents without a dense keep: kernels ask them
     UNROLL for (int atom = 0; atom < 4; ++atom) {
         const uint32_t mine = row_bits[atom * 2] | row_bits[atom * 2 + 1] << 16; // rows g and g + 8 of the atom
         uint32_t word = 0;

@@ -11,7 +11,7 @@ __global__ void __launch_bounds__(kNaiveWarps * 32, 1) naive(const __grid_consta
     if (given_up(p.cancel)) return;
     const int b = blockIdx.z, h = blockIdx.y, i = blockIdx.x * kNaiveWarps + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (i >= p.q_len) return;
-    const attn::Rule rule = clamped_rule(mask, b);
+    const attn::Rule rule = mask.rule(b);
     const E *gQ = p.Q.at(b, h, i), *gK = p.K.at(b, h / p.group, 0), *gV = p.V.at(b, h / p.group, 0);
     const uint8_t* kept = keep.data + b * keep.batch + h * keep.head + i * keep.row;
     float* S = P + p.row(b, h, i) * p.k_len;

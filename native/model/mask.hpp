@@ -21,6 +21,7 @@ struct Range {
 
 ATTN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 ATTN_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+ATTN_INLINE int64_t clamped(int64_t n, int64_t most) { return smaller(larger(n, 0), most); }
 ATTN_INLINE int64_t cells_of(int64_t n) { return (n + kCell - 1) / kCell; }
 ATTN_INLINE uint64_t low_bits(int64_t n) { return n <= 0 ? 0 : n >= 64 ? ~0ull : (1ull << n) - 1; }
 
@@ -77,12 +78,12 @@ struct Mask {
     const int32_t* offsets = nullptr; // [B]
     PackedKeep keep;
 
-    ATTN_INLINE Rule rule(int64_t b) const {
-        Rule r{query_lengths ? query_lengths[b] : Sq, key_lengths ? key_lengths[b] : Sk};
+    ATTN_INLINE Rule rule(int64_t b) const { // lengths that nobody has looked at, on a device, are clamped to what there is
+        Rule r{query_lengths ? clamped(query_lengths[b], Sq) : Sq, key_lengths ? clamped(key_lengths[b], Sk) : Sk};
         r.offset = offsets ? offsets[b] : bottom_right ? r.keys - r.queries : offset;
         r.left = left, r.right = right;
         r.causal = causal || prefix;
-        r.prefix = prefix ? prefix[b] : 0;
+        r.prefix = prefix ? clamped(prefix[b], r.keys) : 0;
         return r;
     }
     ATTN_INLINE bool sees(const Rule& rule, int64_t b, int64_t h, int64_t i, int64_t j) const {

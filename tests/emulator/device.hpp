@@ -76,7 +76,8 @@ public:
 
     // The device's own pass, run here in the emulator as well.
     PackedMask packed(int block_m, int block_n, int chunks, int chunk_keys) {
-        const kernels::Packing packing(p.B, heads_as_rows ? p.Hkv : p.Hq, heads_as_rows ? group() : p.Sq, p.Sk, block_m, block_n, chunks, chunk_keys);
+        const bool stored = p.keep || p.q_documents.empty(); // of rules alone as well: plans do not ask for it
+        const kernels::Packing packing(p.B, heads_as_rows ? p.Hkv : p.Hq, heads_as_rows ? group() : p.Sq, p.Sk, block_m, block_n, chunks, chunk_keys, stored);
         words_ = std::make_unique<emu::Buffer<uint32_t>>(size_t(packing.words()), false);
         classes_ = std::make_unique<emu::Buffer<uint8_t>>(size_t(packing.classes()), false);
         tile_rows_ = std::make_unique<emu::Buffer<TileRow>>(size_t(packing.tile_rows()), false);

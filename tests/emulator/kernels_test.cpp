@@ -145,6 +145,7 @@ TEST_P(GroupedHeads, AreRowsOfATile) {
     add("a prefix, all heads in one group", [](cases::Case& c) { c.causal = false, c.prefix = {200, 5, 70}, c.Hkv = 1, c.Hq = 5, c.Dv = 32; });
     add("a keep for each head", [](cases::Case& c) { c.keep = cases::Keep::half; });
     add("a keep for all heads, documents", [](cases::Case& c) { c.keep = cases::Keep::blocks, c.keep_dims = cases::kBatch | cases::kKey, c.documents = 2; });
+    add("documents", [](cases::Case& c) { c.documents = 3; });
     add("a bias for each head, softcap, a negative scale",
         [](cases::Case& c) { c.bias = cases::Bias::hiding, c.softcap = 10, c.has_scale = true, c.scale = -0.3f; });
     size_t ran = 0;
