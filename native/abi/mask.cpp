@@ -212,6 +212,7 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
         return f->cells;
     }
     const kernels::Packing packing = c.packing(p);
+    forms_.reserve(forms_.size() + 1);
     auto form = std::unique_ptr<Form>(new Form{context->gpu,
                                                p.Sq,
                                                p.Sk,
@@ -227,9 +228,15 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
                                                {},
                                                gpu.event()});
     const ::cuda::Stream on = captured ? gpu.memory_stream() : stream;
-    form->cells = cuda::pack(gpu, p, c, mask, dense_keep(values.keep), cuda::packed_place(packing, form->memory.data()), on);
-    gpu.check(gpu.driver().event_record(form->made, on), "recording an event");
-    if (captured) gpu.await(form->made);
+    try {
+        form->cells = cuda::pack(gpu, p, c, mask, dense_keep(values.keep), cuda::packed_place(packing, form->memory.data()), on);
+        gpu.check(gpu.driver().event_record(form->made, on), "recording an event");
+        if (captured) gpu.await(form->made);
+    } catch (...) {
+        const cuda::Device::Uncaptured waiting(gpu);
+        gpu.driver().stream_synchronize(on); // a pass that was put on it still writes to the form's memory
+        throw;
+    }
     bytes_ += form->memory.bytes(), count(form->memory.bytes());
     if (values.kinds & ATTN_MASK_KEEP) ++counters().mask_passes;
     *made = true;

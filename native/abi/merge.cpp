@@ -1,5 +1,6 @@
 #include "../cuda/run.hpp"
 #include "array.hpp"
+#include "stream.hpp"
 
 using namespace attn::abi;
 
@@ -30,12 +31,43 @@ bool overlap(const Array& a, const Array& b) {
     return x.begin < y.end && y.begin < x.end;
 }
 bool same(const Array& a, const Array& b) { return a.data == b.data && std::equal(a.stride, a.stride + 4, b.stride); }
+// What a merge works on, and what it keeps alive until it is done.
+struct Merge {
+    std::shared_ptr<Context> context;
+    Side a, b, out;
+
+    attn::Merging merging() const {
+        const auto part = [](const Side& s) { return attn::Merging::Part{s.O.data, strides_of(s.O), reinterpret_cast<const float*>(s.LSE.data)}; };
+        const auto& shape = out.O.shape;
+        return {out.O.dtype, shape[0], shape[1], shape[2], shape[3], {part(a), part(b)}, out.O.data, strides_of(out.O), reinterpret_cast<float*>(out.LSE.data)};
+    }
+};
+void on_cpu(const std::shared_ptr<Merge>& m, Stream* stream) {
+    const auto work = [m] { attn::cpu::merge(m->merging(), m->context->pool); };
+    stream ? stream->enqueue(work) : work();
+}
+void on_gpu(const std::shared_ptr<Merge>& m, Stream* stream) {
+    const attn::cuda::Device& gpu = *m->context->gpu;
+    const attn::cuda::Device::Current current(gpu);
+    attn::cuda::merge(gpu, m->merging(), stream ? stream->native : ::cuda::kThreadStream);
+    if (stream && stream->captured()) return; // the caller keeps everything for as long as the graph lives
+    if (stream) return stream->afterwards([m] {});
+    const attn::cuda::Device::Uncaptured waiting(gpu);
+    gpu.check(gpu.driver().stream_synchronize(::cuda::kThreadStream), "merging two results");
+}
 } // namespace
 
 attn_status attn_merge(attn_context context, const attn_array* o1, const attn_array* lse1, const attn_array* o2, const attn_array* lse2, const attn_array* o,
                        const attn_array* lse) {
+    return attn_merge_on_stream(context, o1, lse1, o2, lse2, o, lse, nullptr);
+}
+
+attn_status attn_merge_on_stream(attn_context context, const attn_array* o1, const attn_array* lse1, const attn_array* o2, const attn_array* lse2,
+                                 const attn_array* o, const attn_array* lse, attn_stream stream) {
     return guarded([&] {
+        const auto on = stream ? get<Stream>(stream, "stream") : nullptr;
         const auto c = get<Context>(context, "context");
+        if (on && on->context->gpu != c->gpu) fail(ATTN_INVALID_ARGUMENT, "stream belongs to another context");
         if (!lse1 || !lse2) fail(ATTN_INVALID_ARGUMENT, "%s is null; both partial results need their log-sum-exp", lse1 ? "lse2" : "lse1");
         const Side a = side(*c, o1, lse1, "o1", "lse1", nullptr), b = side(*c, o2, lse2, "o2", "lse2", &a), out = side(*c, o, lse, "o", "lse", &a);
         for (int d = 0; d < 4; ++d)
@@ -52,14 +84,7 @@ attn_status attn_merge(attn_context context, const attn_array* o1, const attn_ar
         }
         for (const auto& [name, in] : {std::pair{"lse1", &a.LSE}, {"lse2", &b.LSE}})
             if (overlap(*in, out.O)) fail(ATTN_INVALID_ARGUMENT, "o overlaps %s in memory; an output must share no memory with another array", name);
-        const auto part = [](const Side& s) { return attn::Merging::Part{s.O.data, strides_of(s.O), reinterpret_cast<const float*>(s.LSE.data)}; };
-        const auto& shape = out.O.shape;
-        const attn::Merging merging{
-            out.O.dtype, shape[0], shape[1], shape[2], shape[3], {part(a), part(b)}, out.O.data, strides_of(out.O), reinterpret_cast<float*>(out.LSE.data)};
-        if (!c->gpu) return attn::cpu::merge(merging, c->pool);
-        const attn::cuda::Device::Current current(*c->gpu);
-        attn::cuda::merge(*c->gpu, merging, ::cuda::kThreadStream);
-        const attn::cuda::Device::Uncaptured waiting(*c->gpu);
-        c->gpu->check(c->gpu->driver().stream_synchronize(::cuda::kThreadStream), "merging two results");
+        const auto merge = std::make_shared<Merge>(Merge{c, a, b, out});
+        c->gpu ? on_gpu(merge, on.get()) : on_cpu(merge, on.get());
     });
 }

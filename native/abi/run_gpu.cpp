@@ -113,9 +113,11 @@ void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
     const bool captured = on && on->captured();
     if (captured && (run->report || staged_bytes(*run) > kStep))
         fail(ATTN_INVALID_ARGUMENT, "args.stream is being captured into a graph: nothing may come from host memory, and there is no report");
+    if (captured && run->call.cancel)
+        fail(ATTN_INVALID_ARGUMENT, "args.stream is being captured into a graph: nobody watches args.cancel when the graph is launched; give none");
     if (!run->plan->problem.empty() && !run->call.cancelled()) {
         if (run->report || staged_bytes(*run) > kStep) run->staging = gpu.pinned(staged_bytes(*run));
-        if (run->call.cancel && !captured) run->cancel = gpu.cancel_flag();
+        if (run->call.cancel) run->cancel = gpu.cancel_flag();
         try {
             launch(*run, gpu, stream, captured);
         } catch (...) {

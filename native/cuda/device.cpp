@@ -135,12 +135,15 @@ Device::Device(int ordinal, ::cuda::Context foreign)
             p.all.insert(this);
         }
     } catch (...) {
-        if (primary_) driver_.release(device);
+        release();
         throw;
     }
 }
 
-Device::~Device() {
+Device::~Device() { release(); }
+
+// Everything that was made in the context, and the context. Of a foreign one what is not destroyed here would stay.
+void Device::release() noexcept {
     ::cuda::Device device;
     {
         Primaries& p = primaries();
@@ -155,8 +158,8 @@ Device::~Device() {
             for (const CancelFlag& f : flags_) driver_.free_async(f.word, memory_stream_);
             for (const Loaded& l : loaded_)
                 if (l.module) driver_.unload(l.module);
-            driver_.stream_destroy(memory_stream_);
-            driver_.pool_destroy(pool_);
+            if (memory_stream_) driver_.stream_destroy(memory_stream_);
+            if (pool_) driver_.pool_destroy(pool_);
             driver_.pop(&before);
         }
     }

@@ -106,6 +106,7 @@ private:
     };
     void retain_primary();
     void reset_primary(::cuda::Device device);
+    void release() noexcept;
     void die(int status, const std::string& cause) const noexcept;
 
     const Driver& driver_;

@@ -9,11 +9,13 @@
 
 #include <algorithm>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <thread>
 
 #include "cuda/cache.hpp"
 #include "gpu.hpp"
+#include "kernels/rows.hpp"
 
 namespace {
 
@@ -108,6 +110,18 @@ TEST_F(Cache, IsByArchitectureVersionAndKernel) {
     EXPECT_EQ(folder.files().size(), 4u);
 }
 
+TEST_F(Cache, IsByTheKernelsTextAndTheOptions) { // of a library that was built since, or is to be built again
+    ASSERT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
+    for (const char* other : {OTHER_TEXT, OTHER_OPTIONS}) {
+        auto its = environment;
+        its.push_back({"LD_PRELOAD", other});
+        EXPECT_EQ(run(its, {"warmup", "compiled=1", "disk=0"}), 0) << other;
+        EXPECT_EQ(run(its, {"warmup", "compiled=0", "disk=1"}), 0) << other;
+    }
+    EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=1"}), 0) << "what others keep beside it takes nothing away";
+    EXPECT_EQ(folder.files().size(), 3u);
+}
+
 TEST_F(Cache, DamagedAndForeignEntriesAreCompiledAgain) {
     ASSERT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
     ASSERT_EQ(folder.files().size(), 1u);
@@ -136,6 +150,19 @@ TEST_F(Cache, ProcessesTogether) {
     for (const pid_t pid : all) EXPECT_EQ(ended(pid), 0);
     EXPECT_EQ(folder.files().size(), 1u) << "nothing unfinished is left";
     EXPECT_EQ(run(environment, {"warmup", "compiled=0", "disk=1"}), 0);
+}
+
+// An entry is whole at any time, though it is written anew.
+TEST_F(Cache, AnEntryWrittenAgainIsNeverMissed) {
+    const attn::cuda::DiskCache cache(folder.path(), 1 << 30);
+    const std::string enough = logs.path() + "/enough";
+    const pid_t writer = start(environment, {"puts", folder.path(), enough});
+    while (!cache.find("key")) std::this_thread::yield();
+    int missed = 0;
+    for (int i = 0; i < 60; ++i) missed += !cache.find("key");
+    write(enough, "");
+    EXPECT_EQ(ended(writer), 0);
+    EXPECT_EQ(missed, 0);
 }
 
 TEST_F(Cache, OffAndWithoutAFolderToWrite) {
@@ -185,6 +212,7 @@ TEST_F(Cache, AnNvrtcBeforeCuda12CompilesForHopperWithoutItsOwnInstructions) {
     environment.push_back({"FAKE_NVRTC_VERSION", "11080"});
     EXPECT_EQ(run(environment, {"warmup", "compiled=1"}), 0);
     EXPECT_NE(text_of(log).find("sm_90 flash_sm80"), std::string::npos) << text_of(log);
+    EXPECT_EQ(run(environment, {"reason", "flash_sm90 needs NVRTC 12 or newer"}), 0);
 }
 
 TEST_F(Cache, AnNvrtcThatKnowsNothingSoOldSaysSo) { // CUDA 13's begins with sm_75
@@ -196,16 +224,20 @@ TEST_F(Cache, AnNvrtcThatKnowsNothingSoOldSaysSo) { // CUDA 13's begins with sm_
 // A driver need not load what an NVRTC of a later major version compiles.
 TEST_F(Cache, TheNvrtcOfTheDriversMajorVersionComesFirst) {
     const Folder system;
-    for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12"}) ASSERT_EQ(symlink(FAKE_NVRTC, (system.path() + "/" + name).c_str()), 0);
+    for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2"}) ASSERT_EQ(symlink(FAKE_NVRTC, (system.path() + "/" + name).c_str()), 0);
     environment.push_back({"ATTENTION_NVRTC", ""});
     environment.push_back({"LD_LIBRARY_PATH", system.path()});
-    for (const auto& [driver, chosen] : {std::pair{"12040", "libnvrtc.so.12"}, {"13000", "libnvrtc.so.13"}, {"13010", "libnvrtc.so.13"}}) {
+    const auto chosen = [&](const char* driver, const char* name) {
         environment.push_back({"FAKE_CUDA_VERSION", driver});
-        EXPECT_EQ(run(environment, {"nvrtc", system.path() + "/" + chosen}), 0) << driver;
-    }
+        EXPECT_EQ(run(environment, {"nvrtc", system.path() + "/" + name}), 0) << driver;
+    };
+    for (const auto& [driver, name] :
+         {std::pair{"11080", "libnvrtc.so.11.2"}, {"12040", "libnvrtc.so.12"}, {"13000", "libnvrtc.so.13"}, {"13010", "libnvrtc.so.13"}})
+        chosen(driver, name);
     ASSERT_EQ(unlink((system.path() + "/libnvrtc.so.12").c_str()), 0);
-    environment.push_back({"FAKE_CUDA_VERSION", "12040"});
-    EXPECT_EQ(run(environment, {"nvrtc", system.path() + "/libnvrtc.so.13"}), 0) << "better than none";
+    chosen("12040", "libnvrtc.so.11.2"); // what an older one compiles any driver loads
+    ASSERT_EQ(unlink((system.path() + "/libnvrtc.so.11.2").c_str()), 0);
+    chosen("12040", "libnvrtc.so.13"); // better than none
     environment.push_back({"FAKE_NVRTC_VERSION", "13000"});
     EXPECT_EQ(run(environment, {"fails-refused", "CUDA_ERROR_INVALID_IMAGE (200) while loading flash_sm80", "NVRTC is of CUDA 13.0, the driver of 12.4"}), 0);
 }
@@ -223,12 +255,20 @@ TEST_F(Cache, TheRealNvrtcCompilesWhatTheLibraryCarries) {
     environment.push_back({"ATTENTION_NVRTC", real});
     EXPECT_EQ(run(environment, {"warmup-keep", "compiled=3", "disk=0"}), 0);
     EXPECT_EQ(run(environment, {"warmup-keep", "compiled=0", "disk=3"}), 0);
-    ASSERT_EQ(folder.files().size(), 3u);
-    for (const std::string& f : folder.files())
-        EXPECT_NE(text_of(folder.path() + "/" + f)
-                      .find("\x7f"
-                            "ELF"),
+    environment.push_back({"FAKE_CUDA_ARCHS", "90,90"});
+    EXPECT_EQ(run(environment, {"every-file", "compiled=8", "disk=0"}), 0);
+    ASSERT_EQ(folder.files().size(), 11u);
+    std::set<std::string> files, compiled;
+    for (const kernels::Row& row : kernels::rows()) files.insert(row.file);
+    for (const std::string& f : folder.files()) {
+        const std::string entry = text_of(folder.path() + "/" + f);
+        EXPECT_NE(entry.find("\x7f"
+                             "ELF"),
                   std::string::npos);
+        for (const kernels::Row& row : kernels::rows())
+            if (entry.find(row.expression + "\nsource") != std::string::npos && entry.find("sm_90a") != std::string::npos) compiled.insert(row.file);
+    }
+    EXPECT_EQ(compiled, files) << "each file of kernels, for Hopper";
 }
 
 // The same library with kernels for sm_80 in it, by NVRTC or by nvcc.
@@ -308,6 +348,27 @@ TEST_F(Cache, WithoutNvrtcOrDriverThereIsNoDevice) {
     EXPECT_EQ(run(environment, {"absent", "no CUDA driver", "cuInit"}), 0);
 }
 
+// Has kernels of every file compiled: of plans, and of a merge, which the driver cannot run if they are real ones.
+bool compile_of_every_file(attn_context context) {
+    attn_problem kept = problem(), decoding = problem();
+    kept.mask_kinds = ATTN_MASK_KEEP, std::fill_n(kept.keep_shape, 4, 1);
+    decoding.queries = 1, decoding.keys = 1024;
+    bool done = true;
+    for (const auto& [asked, backend] : {std::pair{kept, ATTN_BACKEND_FLASH},
+                                         {decoding, ATTN_BACKEND_FLASH},
+                                         {problem(64, ATTN_FLOAT32), ATTN_BACKEND_MEMORY_EFFICIENT},
+                                         {problem(64, ATTN_FLOAT32), ATTN_BACKEND_NAIVE}})
+        done = done && attn_plan_warmup(plan(context, asked, backend)) == ATTN_OK;
+    if (!done) return false;
+    const std::vector<unsigned char> none(2);
+    const std::vector<float> zero(1);
+    attn_array o = vector_of(none, {1, 1, 1, 1});
+    o.dtype = ATTN_FLOAT16;
+    const OnDevice O = upload(context, kAmpere, o, none.data(), 2), LSE = upload(context, kAmpere, vector_of(zero, {1, 1, 1}), zero.data(), 4);
+    const attn_status merged = attn_merge(context, &O.array, &LSE.array, &O.array, &LSE.array, &O.array, &LSE.array);
+    return merged == ATTN_OK || std::string(attn_last_error()).find("while launching merge.fp16.pair") != std::string::npos;
+}
+
 } // namespace
 
 // A process that warms up a plan, or what its first argument says; the others are what must come of it. Exit 0: it did.
@@ -328,6 +389,11 @@ int child(int argc, char** argv) {
         attn_cuda_info info{};
         info.size = sizeof info;
         if (attn_cuda_describe(&info) || info.nvrtc != arguments[1]) return wrong(std::string("NVRTC is ") + info.nvrtc);
+        return 0;
+    }
+    if (what == "puts") {
+        const attn::cuda::DiskCache cache(arguments[1], 1 << 30);
+        for (int i = 0; access(arguments[2].c_str(), F_OK) && i < 100000; ++i) cache.put("key", {"name", std::string(1 << 20, char('a' + i % 7))});
         return 0;
     }
     if (what == "refuses") {
@@ -356,6 +422,8 @@ int child(int argc, char** argv) {
     attn_problem asked = problem(what == "warmup-128" ? 128 : 64);
     if (what == "warmup-keep") asked.mask_kinds = ATTN_MASK_KEEP, std::fill_n(asked.keep_shape, 4, 1);
     const Plan p = plan(context, asked, what == "warmup-plain" || what == "fails-plain" ? ATTN_BACKEND_MEMORY_EFFICIENT : ATTN_BACKEND_FLASH);
+    if (what == "reason" && info(p).reason != arguments[1]) return wrong(info(p).reason);
+    if (what == "reason") return 0;
     if (what == "fails-refused") FAKE(fake_cuda_fail)("cuModuleLoadData", 200, 0);
     if (what.rfind("fails", 0) == 0) {
         if (attn_plan_warmup(p) == ATTN_OK) return wrong("it compiled");
@@ -370,7 +438,7 @@ int child(int argc, char** argv) {
         for (int i = 0; i < 8; ++i) threads.emplace_back([&] { failures += attn_plan_warmup(p) != ATTN_OK; });
         for (std::thread& t : threads) t.join();
         if (failures) return wrong("a warm-up failed");
-    } else if (attn_plan_warmup(p)) {
+    } else if (what == "every-file" ? !compile_of_every_file(context) : attn_plan_warmup(p) != ATTN_OK) {
         return wrong("warm-up");
     }
     const attn_counters c = counters();

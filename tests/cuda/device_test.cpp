@@ -1,4 +1,6 @@
 // device_test.cpp — a CUDA device itself: contexts, memory, streams, threads.
+#include <latch>
+
 #include "fixture.hpp"
 
 namespace {
@@ -78,6 +80,25 @@ TEST_F(Gpu, ContextsOfOthers) {
         EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_INVALID_ARGUMENT, {"options.native_context is a context of another device"}));
     }
     ASSERT_EQ(fake<Destroy>("cuCtxDestroy_v2")(theirs), 0);
+}
+
+// What could not be made whole leaves nothing behind in it.
+TEST_F(Gpu, AContextOfOthersThatCannotBeUsedIsLeftAsItWas) {
+    void *theirs = nullptr, *out = nullptr;
+    ASSERT_EQ(fake<int (*)(void**, unsigned, int)>("cuCtxCreate_v2")(&theirs, 0, kAmpere), 0);
+    ASSERT_EQ(fake<int (*)(void**)>("cuCtxPopCurrent_v2")(&out), 0);
+    attn_context_options options{};
+    options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA, options.device = kAmpere, options.native_context = theirs;
+    attn_context none = nullptr;
+    for (const char* call : {"cuMemPoolCreate", "cuMemPoolSetAttribute", "cuStreamCreate"}) {
+        const int64_t made = FAKE(fake_cuda_calls)("cuMemPoolCreate"), destroyed = FAKE(fake_cuda_calls)("cuMemPoolDestroy");
+        FAKE(fake_cuda_fail)(call, 1, 0);
+        EXPECT_TRUE(failed(attn_context_create(&options, &none), ATTN_DEVICE_ERROR, {"CUDA_ERROR_INVALID_VALUE (1) while "})) << call;
+        const bool pool = std::string(call) != "cuMemPoolCreate";
+        EXPECT_EQ(FAKE(fake_cuda_calls)("cuMemPoolCreate") - made, 1) << call;
+        EXPECT_EQ(FAKE(fake_cuda_calls)("cuMemPoolDestroy") - destroyed, pool) << call;
+    }
+    ASSERT_EQ(fake<int (*)(void*)>("cuCtxDestroy_v2")(theirs), 0);
 }
 
 TEST_F(Gpu, LeavesTheThreadsContextAlone) {
@@ -220,35 +241,6 @@ TEST_F(Gpu, StreamsOfOthers) {
     ASSERT_EQ(fake<Release>("cuDevicePrimaryCtxRelease_v2")(kAmpere), 0);
 }
 
-// A stream of others, as PyTorch's are, to be captured.
-class Theirs {
-public:
-    Theirs() {
-        void* out = nullptr;
-        EXPECT_EQ(fake<int (*)(void**, int)>("cuDevicePrimaryCtxRetain")(&primary_, kAmpere), 0);
-        EXPECT_EQ(fake<int (*)(void*)>("cuCtxPushCurrent_v2")(primary_), 0);
-        EXPECT_EQ(fake<int (*)(void**, unsigned)>("cuStreamCreate")(&native, 1), 0);
-        EXPECT_EQ(fake<int (*)(void**)>("cuCtxPopCurrent_v2")(&out), 0);
-    }
-    Theirs(const Theirs&) = delete;
-    ~Theirs() {
-        EXPECT_EQ(fake<int (*)(void*)>("cuStreamDestroy_v2")(native), 0);
-        EXPECT_EQ(fake<int (*)(int)>("cuDevicePrimaryCtxRelease_v2")(kAmpere), 0);
-    }
-    void capture(bool on) { FAKE(fake_cuda_capture)(native, on); }
-    void replay(attn_stream stream, DeviceSample& there) { // what the graph computes is right
-        there.clear();
-        FAKE(fake_cuda_replay)(native);
-        ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
-        there.fetch();
-        EXPECT_TRUE(agrees(there.sample));
-    }
-    void* native = nullptr;
-
-private:
-    void* primary_ = nullptr;
-};
-
 TEST_F(Gpu, CapturedOnceWarmAndReplayed) {
     cases::Sample sample(masked());
     const Context context = gpu::context();
@@ -263,6 +255,10 @@ TEST_F(Gpu, CapturedOnceWarmAndReplayed) {
         const TensorHandle memory = bring_workspace(context, kAmpere, p, there.args);
         theirs.capture(true);
         EXPECT_TRUE(failed(attn_run(p, &host.args), ATTN_INVALID_ARGUMENT, {"captured into a graph", "host memory"}));
+        const int32_t cancel = 0;
+        attn_run_args watched = there.args;
+        watched.cancel = &cancel;
+        EXPECT_TRUE(failed(attn_run(p, &watched), ATTN_INVALID_ARGUMENT, {"captured into a graph", "args.cancel"}));
         ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
         theirs.capture(false);
         for (int turn = 0; turn < 2; ++turn) theirs.replay(stream, there);
@@ -376,6 +372,52 @@ TEST_F(Gpu, ManyThreadsAtOnce) {
         });
     for (std::thread& t : threads) t.join();
     EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(Gpu, ManyThreadsShareAPlanAPreparedMaskAndAStream) {
+    Case c = masked();
+    c.Hq = c.Hkv = 1;
+    const Context context = gpu::context();
+    std::vector<std::unique_ptr<cases::Sample>> samples;
+    for (int t = 0; t < 8; ++t) { // the mask is everybody's, the rest is not
+        samples.push_back(std::make_unique<cases::Sample>(c));
+        cases::Sample& s = *samples.back();
+        cases::Random random(uint64_t(t) + 1);
+        s.Q.each([&](int64_t b, int64_t h, int64_t i, int64_t d) { s.Q.set(b, h, i, d, random.normal()); });
+        s.problem.Q = s.Q.numbers();
+    }
+    const Plan p = plan(context, samples[0]->described(), ATTN_BACKEND_FLASH);
+    Stream stream;
+    ASSERT_TRUE(succeeded(attn_stream_create(context, stream.out())));
+    MaskHandle mask;
+    ASSERT_TRUE(succeeded(attn_mask_prepare(context, &samples[0]->mask_values(), mask.out())));
+    const attn_counters start = counters();
+    std::vector<std::thread> threads;
+    std::latch ready(8), go(1);
+    std::atomic<int> wrong{0};
+    for (int t = 0; t < 8; ++t)
+        threads.emplace_back([&, t] {
+            DeviceSample there(context, kAmpere, *samples[size_t(t)], true);
+            there.args.mask = nullptr, there.args.prepared = mask;
+            for (int turn = 0; turn < 2; ++turn) {
+                there.clear();
+                if (!turn) ready.count_down(), go.wait();
+                there.args.stream = turn ? attn_stream(stream) : attn_stream{};
+                wrong += attn_run(p, &there.args) != ATTN_OK;
+                if (turn) wrong += attn_stream_synchronize(stream) != ATTN_OK;
+                there.fetch();
+                if (!agrees(there.sample)) ++wrong;
+            }
+        });
+    ready.wait();
+    FAKE(fake_cuda_hold)(1); // the first of them packs the mask, the others ask for it meanwhile
+    go.count_down();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    FAKE(fake_cuda_hold)(0);
+    for (std::thread& t : threads) t.join();
+    EXPECT_EQ(wrong, 0);
+    EXPECT_EQ(counters().mask_passes, start.mask_passes + 1) << "it is packed once for all of them";
+    EXPECT_EQ(counters().runs, start.runs + 16);
 }
 
 } // namespace

@@ -13,6 +13,7 @@ int64_t fake_cuda_calls(const char* name);
 // A stream under capture records what is put on it; replay puts it on the stream.
 void fake_cuda_capture(void* stream, int on);
 void fake_cuda_replay(void* stream);
-// Streams run nothing while held.
+// Streams run nothing while held: all of them, or one.
 void fake_cuda_hold(int on);
+void fake_cuda_hold_stream(void* stream, int on);
 }

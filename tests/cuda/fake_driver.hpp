@@ -70,6 +70,7 @@ struct StreamState {
     std::deque<std::function<void()>> waiting;
     uint64_t put = 0, done = 0;
     bool closed = false, capturing = false, invalid = false; // invalid: what was captured is worth nothing
+    bool waits = false;                                      // a test holds it
     std::vector<std::function<void()>> captured;
     std::vector<unsigned long long> graphs_memory; // allocated while capturing
 

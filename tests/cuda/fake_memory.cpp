@@ -221,6 +221,7 @@ int cuMemPoolCreate(void** pool, const PoolProperties* p) {
     return *pool = *pools.insert(new Pool{Made(here())}).first, kOk;
 }
 int cuMemPoolDestroy(void* pool) {
+    ENTRY(cuMemPoolDestroy);
     if (!is_pool(pool)) return kInvalidValue;
     const std::lock_guard lock(state);
     if (!static_cast<Pool*>(pool)->made.stands()) fault("a memory pool destroyed of a context that was reset");
@@ -235,6 +236,7 @@ int cuMemPoolTrimTo(void* pool, size_t) {
     return b.held = b.needed(), kOk;
 }
 int cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
+    ENTRY(cuMemPoolSetAttribute);
     if (!is_pool(pool) || attribute < 1 || attribute > 4) return kInvalidValue;
     if (attribute == 3) static_cast<Pool*>(pool)->waits = *static_cast<int*>(value);
     return kOk;

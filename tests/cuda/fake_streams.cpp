@@ -20,7 +20,7 @@ void StreamState::serve() {
         lock.unlock();
         {
             std::unique_lock gate(state);
-            held_changed.wait(gate, [] { return !held; });
+            held_changed.wait(gate, [&] { return !held && !waits; });
         }
         if (made.works()) work();
         lock.lock();
@@ -137,6 +137,11 @@ void fake_cuda_replay(void* stream) {
 void fake_cuda_hold(int on) {
     const std::lock_guard lock(state);
     held = on;
+    held_changed.notify_all();
+}
+void fake_cuda_hold_stream(void* stream, int on) {
+    const std::lock_guard lock(state);
+    streams.at(stream)->waits = on;
     held_changed.notify_all();
 }
 

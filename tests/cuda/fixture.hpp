@@ -45,6 +45,35 @@ struct Told {
     }
 };
 
+// A stream of others, as PyTorch's are: to be captured, or held.
+class Theirs {
+public:
+    Theirs() {
+        void* out = nullptr;
+        EXPECT_EQ(fake<int (*)(void**, int)>("cuDevicePrimaryCtxRetain")(&primary_, kAmpere), 0);
+        EXPECT_EQ(fake<int (*)(void*)>("cuCtxPushCurrent_v2")(primary_), 0);
+        EXPECT_EQ(fake<int (*)(void**, unsigned)>("cuStreamCreate")(&native, 1), 0);
+        EXPECT_EQ(fake<int (*)(void**)>("cuCtxPopCurrent_v2")(&out), 0);
+    }
+    Theirs(const Theirs&) = delete;
+    ~Theirs() {
+        EXPECT_EQ(fake<int (*)(void*)>("cuStreamDestroy_v2")(native), 0);
+        EXPECT_EQ(fake<int (*)(int)>("cuDevicePrimaryCtxRelease_v2")(kAmpere), 0);
+    }
+    void capture(bool on) { FAKE(fake_cuda_capture)(native, on); }
+    void replay(attn_stream stream, DeviceSample& there) { // what the graph computes is right
+        there.clear();
+        FAKE(fake_cuda_replay)(native);
+        ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+        there.fetch();
+        EXPECT_TRUE(agrees(there.sample));
+    }
+    void* native = nullptr;
+
+private:
+    void* primary_ = nullptr;
+};
+
 class Gpu : public ::testing::Test {
 protected:
     void SetUp() override { before = FAKE(fake_cuda_bytes)(); }

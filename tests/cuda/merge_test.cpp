@@ -94,31 +94,88 @@ TEST_F(GpuMerge, InPlaceOfEither) {
     }
 }
 
-TEST_F(GpuMerge, TwoHalvesOfTheKeysAreTheWhole) {
-    for (const auto& [device, type, backend] :
-         {std::tuple{kAmpere, Type::f32, ATTN_BACKEND_MEMORY_EFFICIENT}, {kAmpere, Type::f16, ATTN_BACKEND_FLASH}, {kHopper, Type::bf16, ATTN_BACKEND_FLASH}}) {
-        const Context context = gpu::context(device);
-        Case c;
-        c.name = "whole", c.type = type, c.B = 1, c.Hq = 4, c.Hkv = 2, c.Sq = 40, c.Sk = 200;
-        Sample whole(c);
-        std::vector<std::unique_ptr<Sample>> samples;
-        std::vector<std::unique_ptr<DeviceSample>> parts;
+// A problem and its two parts, which see 130 and 70 of its keys.
+struct Halves {
+    Halves(attn_context context, int device, Type type) : whole(of(type)), there(context, device, whole, false) {
         for (const auto& [from, count] : {std::pair{int64_t(0), int64_t(130)}, {130, 70}}) {
-            samples.push_back(std::make_unique<Sample>(c.but("part", [n = count](Case& x) { x.Sk = n; })));
+            samples.push_back(std::make_unique<Sample>(whole.what.but("part", [n = count](Case& x) { x.Sk = n; })));
             Sample& s = *samples.back();
             s.Q.bytes = whole.Q.bytes;
             for (const auto& [to, all] : {std::pair{&s.K, &whole.K}, {&s.V, &whole.V}})
                 to->each([to = to, all = all, from = from](int64_t b, int64_t h, int64_t j, int64_t d) { to->set(b, h, j, d, all->get(b, h, from + j, d)); });
             parts.push_back(std::make_unique<DeviceSample>(context, device, s, false));
-            ASSERT_TRUE(succeeded(attn_run(plan(context, s.described(), backend), &parts.back()->args)));
         }
-        DeviceSample there(context, device, whole, false);
+    }
+    static Case of(Type type) {
+        Case c;
+        c.name = "whole", c.type = type, c.B = 1, c.Hq = 4, c.Hkv = 2, c.Sq = 40, c.Sk = 200;
+        return c;
+    }
+    void run(attn_context context, int32_t backend, attn_stream stream = nullptr) {
+        for (size_t i = 0; i < 2; ++i) {
+            parts[i]->args.stream = stream;
+            ASSERT_TRUE(succeeded(attn_run(plan(context, samples[i]->described(), backend), &parts[i]->args)));
+        }
+    }
+    attn_status merge(attn_context context, const attn_array* lse, attn_stream stream = nullptr) const {
         const attn_run_args &a = parts[0]->args, &b = parts[1]->args;
-        ASSERT_TRUE(succeeded(attn_merge(context, a.o, a.lse, b.o, b.lse, there.args.o, there.args.lse)));
+        if (!stream) return attn_merge(context, a.o, a.lse, b.o, b.lse, there.args.o, lse);
+        return attn_merge_on_stream(context, a.o, a.lse, b.o, b.lse, there.args.o, lse, stream);
+    }
+    void check() {
         there.fetch();
         EXPECT_TRUE(agrees(whole));
-        EXPECT_TRUE(succeeded(attn_merge(context, a.o, a.lse, b.o, b.lse, there.args.o, nullptr))) << "LSE is not wanted";
     }
+    Sample whole;
+    DeviceSample there;
+    std::vector<std::unique_ptr<Sample>> samples;
+    std::vector<std::unique_ptr<DeviceSample>> parts;
+};
+
+TEST_F(GpuMerge, TwoHalvesOfTheKeysAreTheWhole) {
+    for (const auto& [device, type, backend] :
+         {std::tuple{kAmpere, Type::f32, ATTN_BACKEND_MEMORY_EFFICIENT}, {kAmpere, Type::f16, ATTN_BACKEND_FLASH}, {kHopper, Type::bf16, ATTN_BACKEND_FLASH}}) {
+        const Context context = gpu::context(device);
+        Halves halves(context, device, type);
+        halves.run(context, backend);
+        ASSERT_TRUE(succeeded(halves.merge(context, halves.there.args.lse)));
+        halves.check();
+        EXPECT_TRUE(succeeded(halves.merge(context, nullptr))) << "LSE is not wanted";
+    }
+}
+
+// In the order of a stream that waits for nobody, as PyTorch's are; captured into a graph, too.
+TEST_F(GpuMerge, OnAStream) {
+    const Context context = gpu::context(), beside = gpu::context(kHopper);
+    Halves halves(context, kAmpere, Type::f16);
+    Theirs theirs;
+    Stream stream, elsewhere;
+    ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+    ASSERT_TRUE(succeeded(attn_stream_create(beside, elsewhere.out())));
+    EXPECT_TRUE(failed(halves.merge(context, nullptr, elsewhere), ATTN_INVALID_ARGUMENT, {"stream belongs to another context"}));
+    Told told;
+    FAKE(fake_cuda_hold_stream)(theirs.native, 1);
+    halves.run(context, ATTN_BACKEND_FLASH, stream);
+    { // the tensors that it is given are its own until it is done
+        attn_array lse = *halves.there.args.lse;
+        lse.data = nullptr;
+        TensorHandle tensor;
+        ASSERT_TRUE(succeeded(attn_tensor_create(context, &lse, tensor.out())));
+        lse.tensor = tensor;
+        ASSERT_TRUE(succeeded(halves.merge(context, &lse, stream)));
+    }
+    ASSERT_TRUE(succeeded(halves.merge(context, halves.there.args.lse, stream)));
+    ASSERT_TRUE(succeeded(attn_stream_on_complete(stream, Told::tell, &told)));
+    EXPECT_EQ(told.calls, 0);
+    FAKE(fake_cuda_hold_stream)(theirs.native, 0);
+    told.wait();
+    EXPECT_EQ(told.status, ATTN_OK) << told.message;
+    halves.check();
+    halves.there.clear();
+    theirs.capture(true);
+    ASSERT_TRUE(succeeded(halves.merge(context, halves.there.args.lse, stream)));
+    theirs.capture(false);
+    theirs.replay(stream, halves.there);
 }
 
 TEST_F(GpuMerge, ArraysElsewhereAreRefusedByName) {

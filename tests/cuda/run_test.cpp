@@ -54,29 +54,32 @@ TEST_F(Gpu, AnOlderOneIsRefusedByFlashAndRunsTheRest) {
     }
 }
 
-TEST_F(Gpu, SaysWhyNotHoppersOwnKernel) {
-    const Context hopper = gpu::context(kHopper);
-    Case c = plain();
-    EXPECT_STREQ(info(plan(hopper, cases::Sample(c).described(), ATTN_BACKEND_FLASH)).kernel, "cuda.flash_sm90.d64.fp16.rule");
-    EXPECT_STREQ(info(plan(hopper, cases::Sample(c).described(), ATTN_BACKEND_FLASH)).reason, "");
-    c.bias = cases::Bias::normal;
-    const attn_plan_info i = info(plan(hopper, cases::Sample(c).described(), ATTN_BACKEND_FLASH));
-    EXPECT_STREQ(i.kernel, "cuda.flash_sm80.d64.fp16.rule.termed");
-    EXPECT_NE(std::string(i.reason).find("flash_sm90 takes a positive scale and no softcap, bias or ALiBi"), std::string::npos);
-}
-
+// A sequence's bits depend on nobody beside it.
 TEST_F(Gpu, FewQueriesAreSplitAndMergedToTheSameBits) {
     Case c = plain();
-    c.Sq = 1, c.Sk = 2500, c.Hq = 4, c.Hkv = 2, c.key_lengths = {2311};
-    cases::Sample sample(c);
+    c.Sq = 1, c.Sk = 1300, c.Hq = 4, c.Hkv = 2, c.key_lengths = {1201};
+    cases::Sample alone(c), batch(c.but("in a batch", [](Case&x) { x.B = 3, x.key_lengths = {1300, 1201, 300}; }));
+    for (const auto& [to, from] : {std::pair{&batch.Q, &alone.Q}, {&batch.K, &alone.K}, {&batch.V, &alone.V}})
+        std::copy(from->bytes.begin(), from->bytes.end(), to->bytes.begin() + long(from->bytes.size())); // as the second of three
+    batch.problem.Q = batch.Q.numbers(), batch.problem.K = batch.K.numbers(), batch.problem.V = batch.V.numbers();
     const Context context = gpu::context();
-    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
-    EXPECT_EQ(info(p).key_chunk, 512);
-    DeviceSample there(context, kAmpere, sample, true);
-    there.clear();
-    ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
-    there.fetch();
-    EXPECT_TRUE(agrees(sample));
+    const auto run = [&](cases::Sample& sample) {
+        const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+        EXPECT_EQ(info(p).key_chunk, 512);
+        DeviceSample there(context, kAmpere, sample, true);
+        there.clear();
+        EXPECT_TRUE(succeeded(attn_run(p, &there.args)));
+        there.fetch();
+        EXPECT_TRUE(agrees(sample));
+        return Bits{sample.O.bytes, sample.lse};
+    };
+    const Bits bits = run(alone), of_three = run(batch);
+    EXPECT_EQ(run(alone), bits);
+    EXPECT_EQ(run(batch), of_three);
+    const auto second = [](const auto& of_all) {
+        return std::decay_t<decltype(of_all)>(of_all.begin() + long(of_all.size() / 3), of_all.end() - long(of_all.size() / 3));
+    };
+    EXPECT_EQ((Bits{second(of_three.O), second(of_three.lse)}), bits);
 }
 
 TEST_F(Gpu, ProbabilitiesOfNaive) {
@@ -215,6 +218,70 @@ TEST_F(Gpu, AGroupsHeadsShareAPackedMask) {
             run(*s);
             EXPECT_EQ(report.mask_passes, passes);
         }
+}
+
+// Packed on one stream, it serves another only once it is packed.
+TEST_F(Gpu, APreparedMaskMadeOnOneStreamAndUsedOnAnother) {
+    Case c = plain();
+    c.keep = cases::Keep::half;
+    cases::Sample sample(c), other(c);
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
+    Theirs theirs;
+    Stream making, using_it;
+    ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, making.out())));
+    ASSERT_TRUE(succeeded(attn_stream_create(context, using_it.out())));
+    DeviceSample first(context, kAmpere, sample, true), second(context, kAmpere, other, true);
+    MaskHandle mask;
+    ASSERT_TRUE(succeeded(attn_mask_prepare(context, first.mask(), mask.out())));
+    for (DeviceSample* s : {&first, &second}) s->clear(), s->args.mask = nullptr, s->args.prepared = mask;
+    first.args.stream = making, second.args.stream = using_it;
+    FAKE(fake_cuda_hold_stream)(theirs.native, 1);
+    ASSERT_TRUE(succeeded(attn_run(p, &first.args)));
+    ASSERT_TRUE(succeeded(attn_run(p, &second.args)));
+    Told told;
+    ASSERT_TRUE(succeeded(attn_stream_on_complete(using_it, Told::tell, &told)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_EQ(told.calls, 0) << "it ran before its mask was packed";
+    FAKE(fake_cuda_hold_stream)(theirs.native, 0);
+    told.wait();
+    EXPECT_EQ(told.status, ATTN_OK) << told.message;
+    ASSERT_TRUE(succeeded(attn_stream_synchronize(making)));
+    for (DeviceSample* s : {&first, &second}) {
+        s->fetch();
+        EXPECT_TRUE(agrees(s->sample));
+    }
+}
+
+// What failed once its pass was on the stream leaves the pass its memory until it is done.
+TEST_F(Gpu, APreparedMaskThatFailsAfterItsPass) {
+    Case c = plain();
+    c.keep = cases::Keep::half;
+    cases::Sample sample(c);
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
+    Theirs theirs;
+    Stream stream;
+    ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+    DeviceSample there(context, kAmpere, sample, true);
+    MaskHandle mask;
+    ASSERT_TRUE(succeeded(attn_mask_prepare(context, there.mask(), mask.out())));
+    there.args.mask = nullptr, there.args.prepared = mask, there.args.stream = stream;
+    FAKE(fake_cuda_hold_stream)(theirs.native, 1);
+    FAKE(fake_cuda_fail)("cuEventRecord", 1, 0);
+    std::thread later([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        FAKE(fake_cuda_hold_stream)(theirs.native, 0);
+    });
+    EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_INVALID_VALUE (1) while recording an event"}));
+    later.join();
+    there.clear();
+    ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+    ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+    there.fetch();
+    EXPECT_TRUE(agrees(sample));
 }
 
 // ---- errors ------------------------------------------------------------------------------

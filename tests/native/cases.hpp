@@ -20,6 +20,7 @@ enum class Layout {
     shared_keys,     // one K and V for all batches: stride 0
     spread_columns,  // elements of a row two apart: flash refuses it
     transposed_keys, // K as [B, H, D, S]: flash refuses it
+    aligned_gaps,    // as gaps, but every row begins at a multiple of 16 bytes: flash on a GPU takes any D
 };
 enum class Keep {
     none,
@@ -215,6 +216,10 @@ inline std::vector<Case> named() {
     add("keys shared by all batches", [](Case& c) { c.B = 3, c.Sk = 100, c.layout = Layout::shared_keys; });
     add("columns apart", [](Case& c) { c.B = 2, c.Sq = 90, c.Sk = 100, c.layout = Layout::spread_columns, c.causal = true; });
     add("keys transposed", [](Case& c) { c.B = 2, c.Sq = 90, c.Sk = 100, c.layout = Layout::transposed_keys, c.key_lengths = {100, 63}; });
+    for (const auto& [D, Dv] : {std::pair{33, 37}, {1, 1}, {63, 62}, {57, 5}, {190, 161}})
+        add("aligned rows of " + std::to_string(D) + " and " + std::to_string(Dv), [D = D, Dv = Dv](Case& c) {
+            c.B = 2, c.Sq = 70, c.Sk = 90, c.D = D, c.Dv = Dv, c.layout = Layout::aligned_gaps, c.key_lengths = {90, 67};
+        });
     // Element types
     for (const auto& [type, name] : {std::pair{Type::f16, "float16"}, {Type::bf16, "bfloat16"}, {Type::f64, "float64"}}) {
         const std::string t = name;

@@ -114,6 +114,12 @@ TEST(Merge, KeysInTwoPartsAreOneAttention) {
     ASSERT_TRUE(succeeded(attn_merge(c, &o1, &a1, &o2, &a2, &o, &a)));
     EXPECT_TRUE(agrees(whole));
     ASSERT_TRUE(succeeded(attn_merge(c, &o1, &a1, &o2, &a2, &o, nullptr))) << "LSE is not wanted";
+    whole.clear_output();
+    Stream stream;
+    ASSERT_TRUE(succeeded(attn_stream_create(c, stream.out())));
+    ASSERT_TRUE(succeeded(attn_merge_on_stream(c, &o1, &a1, &o2, &a2, &o, &a, stream)));
+    ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+    EXPECT_TRUE(agrees(whole));
 }
 
 TEST(Merge, BadArguments) {
@@ -123,6 +129,7 @@ TEST(Merge, BadArguments) {
     const attn_array o1 = a.O.array(), l1 = a.lse_array(), l2 = b.lse_array(), o = out.O.array(), l = out.lse_array();
     attn_array o2 = b.O.array();
     EXPECT_TRUE(failed(attn_merge(nullptr, &o1, &l1, &o2, &l2, &o, &l), ATTN_INVALID_HANDLE, {"context", "null"}));
+    EXPECT_TRUE(failed(attn_merge_on_stream(c, &o1, &l1, &o2, &l2, &o, &l, reinterpret_cast<attn_stream>(attn_context(c))), ATTN_INVALID_HANDLE, {"stream"}));
     EXPECT_TRUE(failed(attn_merge(c, &o1, nullptr, &o2, &l2, &o, &l), ATTN_INVALID_ARGUMENT, {"lse1", "null"}));
     EXPECT_TRUE(failed(attn_merge(c, &o1, &l1, nullptr, &l2, &o, &l), ATTN_INVALID_ARGUMENT, {"o2", "null"}));
     const attn_array h = half.O.array();

@@ -182,6 +182,10 @@ private:
                 const int64_t row = n[3] + 5, head = n[2] * row + 7;
                 return {n[1] * head + 11, head, row, 1};
             }
+            case Layout::aligned_gaps: {
+                const int64_t row = n[3] / 8 * 8 + 8, head = n[2] * row + 8;
+                return {n[1] * head + 16, head, row, 1};
+            }
             case Layout::shared_keys: {
                 Shape s = contiguous(n);
                 if (keys) s[0] = 0;

@@ -102,7 +102,7 @@ typedef struct attn_context_options {
     int32_t device_type;  /* attn_device_type */
     int32_t device;       /* ordinal among devices of that type */
     int32_t workers;      /* CPU: how many threads may compute at once, 1..1024; 0 = the CPU quota (cgroup cpu.max and affinity). Of no meaning to a GPU */
-    void* native_context; /* CUDA: a CUcontext made by others; null = the device's primary context */
+    void* native_context; /* CUDA: a CUcontext made by others, which outlives this context and all that is made in it; null = the device's primary context */
 } attn_context_options;
 
 /* A context owns a device's workers, scratch and streams. `options` null = the CPU with its defaults. The environment variable ATTENTION_CPU = avx512 | avx2 |
@@ -332,7 +332,7 @@ typedef struct attn_run_args {
     int64_t offset;                 /* with ATTN_OFFSET_VALUE */
     const attn_array* offsets;      /* with ATTN_OFFSET_PER_BATCH: int32 [B] */
     attn_stream stream; /* null: returns when the outputs are written; otherwise at once, and everything given stays alive until the stream is done */
-    const volatile int32_t* cancel; /* polled between key blocks, on a GPU before each block of queries; non-zero: ATTN_CANCELLED */
+    const volatile int32_t* cancel; /* polled between key blocks, on a GPU before each block of queries; non-zero: ATTN_CANCELLED. Refused under capture */
     void* workspace;                /* null: the context's own */
     uint64_t workspace_bytes;
     attn_run_report* report; /* written when the run is done */
@@ -357,6 +357,10 @@ ATTN_API attn_status attn_plan_tile_map(attn_plan plan, const attn_run_args* arg
  * lse2; `lse` may be null. Returns when the outputs are written, as a run without a stream does. On a GPU all arrays lie on the context's device. */
 ATTN_API attn_status attn_merge(attn_context context, const attn_array* o1, const attn_array* lse1, const attn_array* o2, const attn_array* lse2,
                                 const attn_array* o, const attn_array* lse);
+
+/* The same in the order of a stream of `context`: returns at once, and everything given stays alive until the stream is done; null: as attn_merge. */
+ATTN_API attn_status attn_merge_on_stream(attn_context context, const attn_array* o1, const attn_array* lse1, const attn_array* o2, const attn_array* lse2,
+                                          const attn_array* o, const attn_array* lse, attn_stream stream);
 
 /* ---- Counters ------------------------------------------------------------------------------------------------------------------------------------ */
 
