@@ -1,6 +1,8 @@
 #include "compile.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <future>
 #include <map>
 #include <mutex>
 
@@ -135,6 +137,13 @@ std::shared_ptr<const Image> image_of(const kernels::Row& row, int arch) {
     const auto image = take(Source::nvrtc, compiled(row, target), compile_counts().compiled);
     disk_cache().put(key, *image);
     return image;
+}
+
+void compile_together(const kernels::Row* const* rows, size_t count, int arch) {
+    std::vector<std::future<std::shared_ptr<const Image>>> others; // where no thread is to be had, get() compiles
+    for (size_t i = 1; i < count; ++i) others.push_back(std::async(std::launch::async | std::launch::deferred, image_of, std::cref(*rows[i]), arch));
+    if (count) image_of(*rows[0], arch);
+    for (auto& other : others) other.get();
 }
 
 bool forget(const kernels::Row& row, int arch, const std::shared_ptr<const Image>& image) {
