@@ -87,8 +87,8 @@ cat >"$file" <<CSV
 "0","flash_sm90<Shape90<128, 128>>","GPU Speed Of Light","","","","SOLBottleneck","OPT","Low Throughput"
 CSV'
 summary="first-light: FAILED, exit 1 (…): build/gpu/bench/first_light/first_light is not built: the stage build makes it~"
-summary+="timing: FAILED, its limit of 4 s was over~targets: 1 of 3 targets reached; SHORT: heads: slow; not measured: dense (all of it)~"
-summary+="sanitizer: FAILED, exit 1 (…): -- synccheck~ncu: passed (…)"
+summary+="timing: FAILED, its limit of 4 s was over~sanitizer: FAILED, exit 1 (…): -- synccheck~ncu: passed (…)~"
+summary+="targets: 1 of 3 targets reached; SHORT: heads: slow; not measured: dense (all of it)"
 check "a stage that fails and one that its limit cuts stop no later one, and what was measured is judged" 1 "$summary" \
     elsewhere --limit 4 --stage first-light --stage timing --stage sanitizer --stage ncu
 check "what ncu says, by its columns' names" 0 "flash_sm90<Shape90<128, 128>> | Duration 123.4 us" cat "$scratch/out/run.log"

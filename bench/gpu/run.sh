@@ -213,11 +213,11 @@ ATTENTION_COMMIT=${ATTENTION_COMMIT:-$(git rev-parse --short=10 HEAD 2>/dev/null
 say "$(date -u '+%Y-%m-%d %H:%M UTC'), commit ${ATTENTION_COMMIT:-unknown}, $(nproc) CPUs, NVRTC ${ATTENTION_NVRTC:-as the system finds it}"
 $device && say "$(nvidia-smi -L 2>&1 | head -4)"
 
-results=() failed=0 absent=0 running=
+results=() targets=() failed=0 absent=0 running=
 finish() {
     rm -f "$out/stage.log"
     say "== summary (${SECONDS} s), results in $out"
-    printf '%s\n' "${results[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
+    printf '%s\n' "${results[@]}" "${targets[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
 }
 interrupted() {
     trap '' INT TERM
@@ -273,10 +273,10 @@ for stage in "${stages[@]}"; do
     esac
     say "${results[-1]}"
     if [[ $name == timing && -e $out/timing.json ]]; then # of what was written, where the stage was cut too
-        results+=("targets: $(python3 bench/gpu/measure.py "$out/timing.json" 2>&1 | tail -n 1)")
-        say "${results[-1]}"
+        targets=("targets: $(python3 bench/gpu/measure.py "$out/timing.json" 2>&1 | tail -n 1)")
+        say "${targets[0]}"
     fi
-    printf '%s\n' "${results[@]}" >"$out/summary.txt"
+    printf '%s\n' "${results[@]}" "${targets[@]}" >"$out/summary.txt"
 done
 finish
 ((failed == 0)) || exit 1
