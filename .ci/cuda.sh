@@ -8,7 +8,7 @@ $full && checks "faults planted in the kernels are found" tests/emulator/faults.
 if run "NVRTC" tests/cubins/fetch_nvrtc.sh; then
     rm -rf "$cubins" && mkdir -p "$cubins"
     check "every kernel compiles: no spills, registers as in the table" env ATTENTION_NVRTC="${ATTENTION_NVRTC:-$root/.cache/nvrtc/libnvrtc.so.12}" \
-        $emulator/check_cubins native/kernels tests/cubins/registers.txt --cubins "$cubins"
+        $emulator/check_cubins native/kernels tests/cubins/registers.txt --cubins "$cubins" --most-seconds 300
     if run "nvdisasm" tests/cubins/fetch_nvrtc.sh --disassembler; then
         check "machine code as in the table, no register touched in flight or given back" \
             $emulator/check_sass "$cubins" "$root/.cache/nvrtc/nvdisasm" tests/cubins/sass.txt

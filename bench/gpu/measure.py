@@ -1,9 +1,12 @@
-"""Subjects that take turns, what their rounds say, and the tables made from it. The statistics need no package."""
+"""Subjects that take turns, what their rounds say, and the tables made from it. The statistics need no package.
+
+    python3 bench/gpu/measure.py timing.json    # the verdict over what was written so far"""
 
 import json
 import math
 import os
 import pathlib
+import sys
 import time
 import warnings
 
@@ -35,7 +38,7 @@ class Line:
         count = min((len(r) for r in rounds.values()), default=0)
         try:
             return [self.value({name: r[i] for name, r in rounds.items()}) for i in range(count)]
-        except (KeyError, ZeroDivisionError):  # a subject that was refused
+        except (KeyError, ValueError, ZeroDivisionError):  # a subject that was refused, or all of several
             return []
 
     def met(self, median, limit):
@@ -55,18 +58,18 @@ def ratio(row, top, bottom, limit=None, aim=None, factor=1.0):
 
 class Group:
     """What is measured together: its subjects, lines, facts {name: (value, unit, limit)}, what was refused and why, and what was wrong, of ours and of a
-    peer's. `watch` knows what is running; `left_out` {subject: why} is not tried."""
+    peer's. `watch` knows what is running; `left_out` {subject: why} is not tried. `gone`: why there is nothing of it."""
 
     def __init__(self, name, description, settle=lambda: None, watch=None, left_out=None):
         self.name, self.description, self.settle = name, description, settle
         self.watch, self.left_out = watch or restarts.Watch(), left_out or {}
         self.subjects, self.lines, self.facts, self.refused, self.wrong, self.peers_wrong, self.notes = [], [], {}, {}, [], [], []
+        self.untried, self.gone = set(), ""
 
     def attempt(self, name, make):
         """Adds the subject that make() returns; what it raises is a refusal, told in the table. A device that answers no more is none."""
         if name in self.left_out:
-            self.refused[name] = self.left_out[name]
-            return None
+            return self.leave_out(name, self.left_out[name])
         self.watch.begins(self.name, name, 75)  # a kernel is compiled, or a mask of flex_attention
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -80,6 +83,16 @@ class Group:
                 self.refused[name] = refusal(problem, [str(warning.message) for warning in told])
         restarts.still_there(self.settle, self.refused[name])
         return None
+
+    def leave_out(self, name, why):
+        """Of what is not tried nobody knows whether it would have refused: what is held against it counts as not measured."""
+        self.refused[name] = why
+        self.untried.add(name)
+
+    def hold_against(self, row, ours, theirs, limit=None, aim=None):
+        """How many times as fast as a peer, unless that has refused the problem."""
+        if theirs not in self.refused or theirs in self.untried:
+            self.lines.append(faster(row, ours, theirs, limit, aim))
 
 
 def refusal(problem, warned):
@@ -180,13 +193,30 @@ def judge(group, when):
             (group.peers_wrong if subject.peer else group.wrong).append(f"{subject.name}, {when}: {wrong}")
 
 
-def misses(group):
-    """How many lines and facts fall short of what they must reach."""
-    count = len(group.wrong)
-    for line in group.lines:
-        values = line.values(group)
-        count += bool(values) and not line.met(quartiles(values)[1], line.limit)
-    return count + sum(limit is not None and not value <= limit for value, _, limit in group.facts.values())
+class Verdict:
+    """What the groups, as as_json makes them, reach of what they must. `wanted`: the names of the groups in which there is something to reach."""
+
+    def __init__(self, groups, wanted):
+        self.reached, self.short, self.unmeasured = [], [], []
+        self.wrong = sum(len(group["wrong"]) for group in groups)
+        for group in groups:
+            if group["gone"] and group["name"] in wanted:
+                self.unmeasured.append(f"{group['name']} (all of it)")
+            for name, met in [(row["row"], row["met"]) for row in group["rows"] if "limit" in row] + \
+                             [(fact["name"], fact["value"] <= fact["limit"]) for fact in group["facts"] if "limit" in fact]:
+                (self.reached if met else self.short).append(f"{group['name']}: {name}")
+            self.unmeasured += [f"{group['name']}: {name}" for name in group["unmeasured"]]
+        there = {group["name"] for group in groups}
+        self.unmeasured += [f"{name} (all of it)" for name in wanted if name not in there]
+
+    def misses(self):
+        return len(self.short) + len(self.unmeasured) + self.wrong
+
+    def __str__(self):
+        count = len(self.reached) + len(self.short) + len(self.unmeasured)
+        said = [f"{len(self.reached)} of {count} targets reached"]
+        said += [f"{word}: {', '.join(names)}" for word, names in (("SHORT", self.short), ("not measured", self.unmeasured)) if names]
+        return "; ".join(said + ([f"WRONG OUTPUT: {self.wrong}"] if self.wrong else []))
 
 
 def _wanted(line):
@@ -221,17 +251,18 @@ def table(group):
         verdict = "" if limit is None else f", wanted <= {limit:g}: {'ok' if value <= limit else 'SHORT'}"
         out.append(f"- {name}: {value:.4g} {unit}{verdict}")
     out += [f"- refused: {name}: {why}" for name, why in group.refused.items()]
-    out += [f"- {note}" for note in group.notes]
+    out += [f"- {note}" for note in ([group.gone] if group.gone else []) + group.notes]
     out += [f"- a peer's output is wrong, {wrong}" for wrong in group.peers_wrong]
     out += [f"- WRONG OUTPUT, {wrong}" for wrong in group.wrong]
     return "\n".join(out) + "\n"
 
 
 def as_json(group):
-    rows = []
+    rows, unmeasured = [], []
     for line in group.lines:
         values = line.values(group)
         if not values:
+            unmeasured += [line.row] * (line.limit is not None)
             continue
         low, median, high = quartiles(values)
         row = {"row": line.row, "unit": line.unit, "of": line.of, "median": round(median, 6), "quartiles": [round(low, 6), round(high, 6)]}
@@ -241,8 +272,8 @@ def as_json(group):
     calls = [{"name": s.name, "kernel": s.kernel, "milliseconds": [round(ms, 6) for ms in s.rounds], "host_milliseconds": [round(ms, 6) for ms in s.host]}
              for s in group.subjects]
     facts = [{"name": name, "value": value, "unit": unit, **({} if limit is None else {"limit": limit})} for name, (value, unit, limit) in group.facts.items()]
-    return {"name": group.name, "description": group.description, "rows": rows, "calls": calls, "facts": facts, "refused": group.refused, "notes": group.notes,
-            "wrong": group.wrong, "peers_wrong": group.peers_wrong}
+    return {"name": group.name, "description": group.description, "rows": rows, "unmeasured": unmeasured, "calls": calls, "facts": facts,
+            "refused": group.refused, "notes": group.notes, "wrong": group.wrong, "peers_wrong": group.peers_wrong, "gone": group.gone}
 
 
 def write_whole(path, text):
@@ -252,7 +283,16 @@ def write_whole(path, text):
     os.replace(unfinished, path)
 
 
-def write_json(path, machine, command, groups):
-    """Groups, or what as_json made of them."""
-    groups = [group if isinstance(group, dict) else as_json(group) for group in groups]
-    write_whole(path, json.dumps({"machine": machine, "command": command, "groups": groups}, indent=1) + "\n")
+def as_written(groups):
+    """Groups, or what as_json made of them, as what as_json makes of them."""
+    return [group if isinstance(group, dict) else as_json(group) for group in groups]
+
+
+def write_json(path, machine, command, groups, wanted=()):
+    """`wanted`: the names of the groups in which there is something to reach, measured yet or not."""
+    write_whole(path, json.dumps({"machine": machine, "command": command, "wanted": list(wanted), "groups": as_written(groups)}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    written = json.loads(pathlib.Path(sys.argv[1]).read_text())
+    print(Verdict(written["groups"], written["wanted"]))

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 import tempfile
 import unittest
 import warnings
@@ -19,6 +21,10 @@ def group_of(**rounds):
     return group
 
 
+def verdict(*groups, wanted=("name",)):
+    return measure.Verdict(measure.as_written(groups), wanted)
+
+
 class Statistics(unittest.TestCase):
     def test_quartiles(self):
         self.assertEqual(measure.quartiles([4, 1, 3, 2, 5]), (2, 3, 4))
@@ -30,22 +36,43 @@ class Statistics(unittest.TestCase):
         self.assertEqual(measure.faster("row", "ours", "theirs").values(group), [2, 1, 0.1])
         self.assertEqual(measure.ratio("row", "ours", "theirs", factor=0.5).values(group), [1, 2, 20])
 
-    def test_a_row_whose_subject_was_refused_is_not_measured_and_misses_nothing(self):
+    def test_a_row_with_a_limit_whose_subject_was_not_measured_is_a_miss(self):
         group = group_of(ours=[1, 2])
-        group.lines.append(measure.faster("row", "ours", "theirs", limit=1))
-        self.assertEqual(measure.misses(group), 0)
+        group.lines += [measure.faster("row", "ours", "theirs", limit=1), measure.faster("only a look", "ours", "theirs")]
+        self.assertEqual(str(verdict(group)), "0 of 1 targets reached; not measured: name: row")
         self.assertIn("| row | not measured |", measure.table(group))
         self.assertEqual(measure.as_json(group)["rows"], [])
+
+    def test_what_a_peer_refuses_is_not_held_against_it_and_what_was_not_tried_is_not_measured(self):
+        group = group_of(ours=[1, 2])
+        group.attempt("refusing", lambda: 1 // 0)
+        group.leave_out("untried", "no time is left to compile it")
+        for name in ("refusing", "untried"):
+            group.hold_against(f"beside {name}", "ours", name, 1.0)
+        self.assertEqual(str(verdict(group)), "0 of 1 targets reached; not measured: name: beside untried")
+
+    def test_the_verdict_counts_what_is_not_there(self):
+        group, gone = group_of(ours=[1, 1], theirs=[2, 2]), measure.Group("gone", "")
+        group.lines += [measure.faster("fast", "ours", "theirs", 2), measure.faster("faster", "ours", "theirs", 3), measure.faster("a look", "ours", "theirs")]
+        group.facts["first use"] = (4.0, "ms", 5)
+        gone.gone = "skipped: no time"
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "timing.json")
+            measure.write_json(path, {}, "command", [group, gone], ["name", "gone", "never begun"])
+            done = subprocess.run([sys.executable, measure.__file__, str(path)], capture_output=True, text=True)
+        self.assertEqual(done.stdout, "2 of 5 targets reached; SHORT: name: faster; not measured: gone (all of it), never begun (all of it)\n", done.stderr)
+        self.assertEqual([verdict(gone, wanted=wanted).misses() for wanted in ((), ("gone",))], [0, 1])
+        self.assertIn("- skipped: no time", measure.table(gone))
 
     def test_misses(self):
         group = group_of(ours=[1, 1, 1], theirs=[2, 2, 2])
         for line, missed in ((measure.faster("", "ours", "theirs", limit=2), 0), (measure.faster("", "ours", "theirs", limit=2.1), 1),
                              (measure.ratio("", "ours", "theirs", limit=0.5), 0), (measure.ratio("", "ours", "theirs", limit=0.4), 1)):
             group.lines = [line]
-            self.assertEqual(measure.misses(group), missed, line.of)
+            self.assertEqual(verdict(group).misses(), missed, line.of)
             self.assertEqual("SHORT" in measure.table(group), bool(missed))
         group.lines, group.facts = [], {"first use": (6.0, "ms", 5), "other": (float("nan"), "ms", 5), "fine": (4.0, "ms", 5)}
-        self.assertEqual(measure.misses(group), 2)
+        self.assertEqual(verdict(group).misses(), 2)
 
 
 class Rounds(unittest.TestCase):
@@ -73,7 +100,7 @@ class Rounds(unittest.TestCase):
         group = measure.Group("name", "")
         group.subjects.append(measure.Subject("ours", lambda: None, check=lambda: "O[0] is off"))
         measure.measure(group, 1, measure.HostClock())
-        self.assertEqual(measure.misses(group), 2)
+        self.assertEqual(verdict(group).misses(), 2)
         self.assertIn("WRONG OUTPUT, ours, after the last round: O[0] is off", measure.table(group))
 
     def test_what_raises_is_a_refusal(self):
@@ -113,7 +140,7 @@ class Rounds(unittest.TestCase):
         group = measure.Group("name", "")
         group.subjects.append(measure.Subject("theirs", lambda: None, check=lambda: "O[0] is off", peer=True))
         measure.measure(group, 1, measure.HostClock())
-        self.assertEqual((measure.misses(group), group.wrong), (0, []))
+        self.assertEqual((verdict(group).misses(), group.wrong), (0, []))
         self.assertIn("a peer's output is wrong, theirs, after the last round: O[0] is off", measure.table(group))
 
     def test_what_there_is_so_far_is_kept(self):

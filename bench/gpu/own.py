@@ -37,6 +37,10 @@ class Setting:
         if self.on_gpu:
             self.torch.cuda.synchronize()
 
+    def free_bytes(self):
+        """Of the device's memory; what a look on a CPU may take."""
+        return self.torch.cuda.mem_get_info()[0] if self.on_gpu else 1 << 30
+
     def group(self, name, description):
         name += ", flex" if self.flex_turn else ""
         return measure.Group(name, description, self.synchronize, self.watch, self.left_out.get(name))
@@ -124,6 +128,11 @@ class Own:
     def call(self):
         turn = self.dense.turn if self.dense is not None and not self.prepared else 0
         self.plan.run(self.args[turn % len(self.args)])
+
+    def share(self):
+        """The share of tiles that are visited."""
+        tiles = self.plan.tiles(self.args[0])
+        return (tiles.full + tiles.partial) / (tiles.full + tiles.partial + tiles.empty)
 
     def passes(self):
         return self.setting.library.counters().mask_passes

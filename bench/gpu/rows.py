@@ -1,6 +1,7 @@
 """The rows that a GPU must reach, as groups that are measured together. Each entry of GROUPS makes its group on a Setting."""
 
 import peers
+import predicted
 import sight
 from judge import Judge
 from measure import Line, Subject, faster, ratio
@@ -22,7 +23,7 @@ class Builder:
         self.dtype = getattr(setting.torch, dtype)
         make = lambda heads, length: setting.normal(B, heads, length, D, dtype=self.dtype)
         self.q, self.k, self.v = make(Hq, Sq), make(Hkv, Sk), make(Hkv, Sk)
-        self.judges = {}
+        self.judges, self.owns = {}, {}
 
     def judge(self, s=None):
         key = s.name if s else ""
@@ -37,6 +38,7 @@ class Builder:
         def make():
             own = Own(self.setting, self.q, self.k, self.v, None if dense else s, **how)
             subject = own.subject(name, self.judge(s))
+            self.owns[name] = own
             if own.reason and not how.get("backwards"):
                 self.group.notes.append(f"{name} runs on {own.kernel}: {own.reason}")
             return subject
@@ -47,14 +49,22 @@ class Builder:
         if self.setting.flex_turn:
             return None
         name = name or f"PyTorch {backend}"
+        if backend == "math" and (why := self.too_large_for_math()):
+            self.group.refused[name] = why
+            return None
         return self.group.attempt(name, lambda: peers.sdpa(self.setting, name, backend, self.q, self.k, self.v, masks, self.judge(s), causal))
+
+    def too_large_for_math(self):
+        """Why the backend that keeps its scores is not tried: four times in float32 they should leave half of the memory."""
+        wanted = 4 * 4 * self.B * self.Hq * self.Sq * self.Sk
+        free = self.setting.free_bytes()
+        return f"not tried: its scores would take {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are free" if wanted > free / 2 else ""
 
     def flex(self, name="flex", s=None, reused=False):
         if not self.setting.flex_turn:
             return None
         if not self.setting.flex_wanted():
-            self.group.refused[name] = "no time is left to compile it"
-            return None
+            return self.group.leave_out(name, "no time is left to compile it")
 
         def make():
             if self.setting.flex is None:
@@ -83,7 +93,7 @@ def full(setting, D):
     g = Builder(setting, f"full{D}", f"bf16, 4 x {2048 // D} heads of {D}, 4096 x 4096, no mask", 4, 2048 // D, 4096, D, "bfloat16")
     g.own("ours")
     g.own("ours, mma.sync", backwards=True)
-    for backend in ("flash", "cuDNN", "efficient"):
+    for backend in ("flash", "cuDNN", "efficient", "math"):
         g.sdpa(backend)
     g.flex()
     flops = 4 * g.B * g.Hq * g.Sq * g.Sk * D
@@ -126,12 +136,12 @@ def dense(setting):
                           ratio(f"{name}, prepared", f"ours, {name}, prepared", "ours, no mask"),
                           ratio(f"{name}, mma.sync", f"ours, {name}, mma.sync", "ours, no mask, mma.sync", limit, aim)]
     s = sight.of_dense("random half", masks["random half"])
-    for backend in ("auto", "cuDNN", "efficient"):
+    for backend in ("auto", "cuDNN", "efficient", "math"):
         name = f"PyTorch {backend}, bool mask, random half"
         g.sdpa(backend, g.twice(masks["random half"]), s, name)
-        g.group.lines.append(faster(f"random half beside PyTorch {backend}", "ours, random half", name))
+        g.group.hold_against(f"random half beside PyTorch {backend}", "ours, random half", name, 1.0)
     g.flex("flex, random half, mask made", s)
-    g.group.lines.append(faster("random half beside flex_attention", "ours, random half", "flex, random half, mask made"))
+    g.group.hold_against("random half beside flex_attention, mask made", "ours, random half", "flex, random half, mask made", 1.0)
     return g.group
 
 
@@ -140,7 +150,12 @@ def heads(setting):
     g = Builder(setting, "heads", "bf16, 4 x 16 heads of 128, 4096 x 4096; keep [B,Hq,S,S], unprepared", 4, 16, 4096, 128, "bfloat16")
     g.own("ours, no mask")
     mask = torch.rand(g.B, g.Hq, g.Sq, g.Sk, generator=setting.generator, device=setting.device) < 0.5
-    g.own("ours, keep of each head", sight.of_dense("keep of each head", mask), dense=Dense(setting, mask))
+    s = sight.of_dense("keep of each head", mask)
+    g.own("ours, keep of each head", s, dense=Dense(setting, mask))
+    for backend in ("auto", "efficient", "math"):
+        name = f"PyTorch {backend}, bool mask"
+        g.sdpa(backend, g.twice(mask), s, name)
+        g.group.hold_against(f"beside PyTorch {backend}", "ours, keep of each head", name, 1.0)
     probe = g.bandwidth()
     factor = probe / mask.numel()
     g.group.lines.append(Line("what the keep adds", "x its bytes / the read bandwidth", "(ours, keep of each head - ours, no mask) / mask bytes",
@@ -163,15 +178,17 @@ def structure(setting):
         g.group.lines.append(ratio(f"{name} ({share * 100:.1f} % of the tiles)", f"ours, {name}", "ours, no mask", 1.1, 1.05, share))
         for reused in (False, True):
             flex = f"flex, {name}, mask {'reused' if reused else 'made'}"
-            if g.flex(flex, s, reused):
-                g.group.lines.append(faster(f"{name} beside {flex}", f"ours, {name}", flex))
-    g.sdpa("flash", None, masks["causal"], "PyTorch flash, causal", causal=True)
-    g.sdpa("cuDNN", None, masks["causal"], "PyTorch cuDNN, causal", causal=True)
-    dense_documents = masks["16 documents"].dense(setting, g.B, g.Hq, g.Sq, g.Sk)
-    g.sdpa("auto", g.twice(dense_documents), masks["16 documents"], "PyTorch auto, 16 documents as a bool mask")
-    g.group.lines += [faster("causal beside FA2", "ours, causal", "PyTorch flash, causal"),
-                      faster("causal beside cuDNN", "ours, causal", "PyTorch cuDNN, causal"),
-                      faster("16 documents beside PyTorch auto", "ours, 16 documents", "PyTorch auto, 16 documents as a bool mask")]
+            g.flex(flex, s, reused)
+            g.group.hold_against(f"{name} beside {flex}", f"ours, {name}", flex, None if reused else 1.0)
+    for backend in ("flash", "cuDNN", "efficient", "math"):
+        name = f"PyTorch {backend}, causal"
+        g.sdpa(backend, None, masks["causal"], name, causal=True)
+        g.group.hold_against(f"causal beside PyTorch {backend}", "ours, causal", name, None if backend == "cuDNN" else 1.0, 0.85 if backend == "cuDNN" else None)
+    dense_documents = g.twice(masks["16 documents"].dense(setting, g.B, g.Hq, g.Sq, g.Sk))
+    for backend in ("auto", "efficient", "math"):
+        name = f"PyTorch {backend}, 16 documents as a bool mask"
+        g.sdpa(backend, dense_documents, masks["16 documents"], name)
+        g.group.hold_against(f"16 documents beside PyTorch {backend}", "ours, 16 documents", name, 1.0)
     return g.group
 
 
@@ -196,25 +213,24 @@ def whisper(setting):
         for kind, given in (("bool [B,1,S,S]", mask), ("additive [B,1,S,S]", additive), ("key padding [B,1,1,S]", padding)):
             if backend in ("math",) and kind != "bool [B,1,S,S]":
                 continue
-            name = f"PyTorch {backend}, {kind}"
-            if g.sdpa(backend, g.twice(given), s, name):
-                takers.append(name)
-    name = "PyTorch eager, additive"
-    if not setting.flex_turn and g.group.attempt(name, lambda: peers.eager(setting, name, g.q, g.k, g.v, additive, g.judge(s))):
-        takers.append(name)
+            takers.append(f"PyTorch {backend}, {kind}")
+            g.sdpa(backend, g.twice(given), s, takers[-1])
+    eager = "PyTorch eager, additive"
+    takers.append(eager)
+    if not setting.flex_turn:
+        g.group.attempt(eager, lambda: peers.eager(setting, eager, g.q, g.k, g.v, additive, g.judge(s)))
     for name, reused in (("flex, lengths, mask made", False), ("flex, lengths, mask reused", True)):
-        if g.flex(name, s, reused):
-            takers.append(name)
+        g.flex(name, s, reused)
+        g.group.hold_against(f"ours, dense, beside {name}", "ours, dense", name, None if reused else 1.0)
     g.group.lines += [ratio("lengths as a dense keep, unprepared", "ours, dense", "ours, no mask", 0.58, 0.53),
                       ratio("lengths", "ours, lengths", "ours, no mask"),
                       ratio("the same prepared", "ours, dense, prepared", "ours, no mask"),
                       ratio("the same unprepared, mma.sync", "ours, dense, mma.sync", "ours, no mask, mma.sync", 0.58, 0.53)]
-    # A peer that is given a dense mask must be slower than ours with a dense mask; the fastest one's ratio is the answer.
-    g.group.lines += [faster(f"ours, dense, beside {name}", "ours, dense", name, 1.0 if "[B,1,S,S]" in name or "eager" in name else None) for name in takers]
-    dense_takers = [name for name in takers if "[B,1,S,S]" in name or "eager" in name]
-    if dense_takers:
-        g.group.lines.append(Line("ours, dense, beside the fastest that takes it", "x its speed", "min(those that take a dense mask) / ours, dense",
-                                  lambda t: min(t[name] for name in dense_takers) / t["ours, dense"], "higher", 1.0))
+    # A peer that is given the mask, dense or as a row of keys, must be slower than ours with a dense mask; the fastest one's ratio is the answer.
+    for name in takers:
+        g.group.hold_against(f"ours, dense, beside {name}", "ours, dense", name, 1.0)
+    g.group.lines.append(Line("ours, dense, beside the fastest that takes the mask", "x its speed", "min(those that take the mask) / ours, dense",
+                              lambda t: min(t[name] for name in takers if name in t) / t["ours, dense"], "higher", 1.0))
     g.group.lines.append(faster("no mask beside FA2", "ours, no mask", "PyTorch flash, no mask"))
     return g.group
 
@@ -247,19 +263,49 @@ def mask_pass(setting):
 def decode(setting):
     g = Builder(setting, "decode", "bf16, 16 x 32 heads of 128 on 8 key heads, 1 x 8192", 16, 32, 1, 128, "bfloat16", Hkv=8, Sk=8192)
     g.own("ours")
-    for backend in ("auto", "flash", "cuDNN"):
+    backends = ("auto", "flash", "cuDNN", "efficient", "math")
+    for backend in backends:
         g.sdpa(backend)
     g.flex()
     probe = g.bandwidth()
     moved = (g.k.numel() + g.v.numel()) * 2
     g.group.lines.append(Line("ours", "of the read bandwidth", "K and V at the read bandwidth / ours",
                               lambda t: t["read bandwidth"] * moved / probe / t["ours"], "higher", 0.70, 0.85))
-    g.group.lines += [faster(f"beside PyTorch {backend}", "ours", f"PyTorch {backend}") for backend in ("auto", "flash", "cuDNN")]
+    for backend in backends:
+        g.group.hold_against(f"beside PyTorch {backend}", "ours", f"PyTorch {backend}")
     g.group.lines.append(faster("beside flex_attention", "ours", "flex"))
     return g.group
 
 
+def price(setting):
+    """How much longer a masked call takes than its visible share of an unmasked one; the pass is left out. Beside it what the kernels' machine code says."""
+    torch = setting.torch
+    builders = [Builder(setting, "price", "bf16, 4 x 2048 / D heads of D, 4096 x 4096: a masked call beside its share of an unmasked one, masks prepared", 4, 2048 // D, 4096, D, "bfloat16")
+                for D in (128, 64)]
+    for g in builders:
+        g.group = builders[0].group
+        label = lambda name: f"D {g.D}, {name}"
+        shape = (g.B, 1, g.Sq, g.Sk)
+        nothing = torch.ones(shape, dtype=torch.bool, device=setting.device)
+        half = torch.rand(shape, generator=setting.generator, device=setting.device) < 0.5
+        plain = label("no mask")
+        g.own(plain)
+        g.own(label("causal"), sight.causal(setting))
+        for name, mask in (("hides nothing", nothing), ("random half", half)):
+            g.own(label(name), sight.of_dense(name, mask), dense=Dense(setting, mask), prepared=True)
+        for name in ("causal", "hides nothing", "random half"):
+            if label(name) not in g.owns or plain not in g.owns:
+                continue
+            share = g.owns[label(name)].share()
+            told = predicted.words(name, g.owns[plain].kernel, g.owns[label(name)].kernel)
+            g.group.lines.append(Line(f"{label(name)}; predicted {told}", "% more", f"{label(name)} / ({plain} x {share:.4f}) - 1",
+                                      lambda t, masked=label(name), plain=plain, share=share: (t[masked] / (t[plain] * share) - 1) * 100))
+    return builders[0].group
+
+
 # The most telling first: what time is left for decides what is measured.
-GROUPS = {"whisper": whisper, "full128": full128, "dense": dense, "pass": mask_pass, "decode": decode, "heads": heads, "full64": full64, "structure": structure}
+GROUPS = {"whisper": whisper, "full128": full128, "dense": dense, "pass": mask_pass, "decode": decode, "heads": heads, "full64": full64, "structure": structure,
+          "price": price}
 # Those that flex_attention has part in. Its turn comes last: what it compiles takes its time, in PyTorch 2.11 now and then minutes.
 FLEX = ["whisper", "dense", "full128", "structure", "decode", "full64"]
+UNJUDGED = ["price", "full128, flex", "decode, flex", "full64, flex"]  # where nothing must be reached

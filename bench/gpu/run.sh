@@ -3,15 +3,16 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 readonly root=$PWD self=$PWD/bench/gpu/run.sh build=$PWD/build/gpu
-# NAME:LIMIT:LEAST: its time limit, and the seconds under which it is not worth beginning.
-readonly stages=(build:120:30 first-light:90:15 cases:120:25 whisper:90:35 timing:240:60 nunit:100:25 sanitizer:80:25 ncu:60:20)
+# NAME:LIMIT:LEAST:WANTED: its time limit, the seconds under which it is not worth beginning, and those that it should take.
+readonly stages=(build:120:30:60 first-light:90:15:30 cases:120:25 whisper:90:35 timing:240:60 nunit:100:25 sanitizer:80:25 ncu:60:20)
 
 usage() {
     cat <<'USAGE'
-bench/gpu/run.sh [--stage NAME]... [--budget SECONDS] [--out FOLDER] [--bundle FOLDER] [--anyway]
+bench/gpu/run.sh [--stage NAME]... [--budget SECONDS] [--limit SECONDS] [--out FOLDER] [--bundle FOLDER] [--anyway]
 
   --stage NAME      build, first-light, cases, whisper, timing, nunit, sanitizer or ncu; may be given several times (default: all, in this order)
   --budget SECONDS  skips stages that no longer fit, and says so
+  --limit SECONDS   no stage has more
   --out FOLDER      where results go (default: $OUT, else build/gpu/out): run.log, summary.txt, timing.json, timing.md, whisper.json, whisper.md, ncu.csv
   --bundle FOLDER   what ./build.sh gpu-bundle made (default: build/gpu-bundle)
   --anyway          runs the stages where there is no CUDA device: what needs none is done, the rest says so
@@ -162,9 +163,16 @@ stage_ncu() {
     command -v ncu >/dev/null || { echo "there is no ncu"; return 1; }
     ncu --csv --page details --section SpeedOfLight --section Occupancy --section WarpStateStats --section LaunchStats --clock-control none \
         --log-file "$out/ncu.csv" --force-overwrite python3 bench/gpu/two_kernels.py || return 1
-    grep -E '"(Duration|Compute \(SM\) Throughput|DRAM Throughput|Memory Throughput|Registers Per Thread|Achieved Occupancy)"' "$out/ncu.csv" |
-        python3 -c 'import csv, sys
-for row in csv.reader(sys.stdin): print(row[4][:60], "|", *row[-3:])'
+    python3 - "$out/ncu.csv" <<'PYTHON'
+import csv, sys
+wanted = ("Duration", "Compute (SM) Throughput", "DRAM Throughput", "Memory Throughput", "Registers Per Thread", "Achieved Occupancy")
+lines = open(sys.argv[1]).read().splitlines()
+head = next((at for at, line in enumerate(lines) if line.startswith('"ID"')), len(lines))  # what ncu says of itself comes before
+rows = [row for row in csv.DictReader(lines[head:]) if row["Metric Name"] in wanted]
+for row in rows:
+    print(row["Kernel Name"][:60], "|", row["Metric Name"], row["Metric Value"], row["Metric Unit"])
+sys.exit(not rows and "ncu.csv has no metric")
+PYTHON
 }
 
 if [[ ${1:-} == --do ]]; then # one stage, within the time limit that the script has set round it
@@ -174,19 +182,20 @@ if [[ ${1:-} == --do ]]; then # one stage, within the time limit that the script
     exit
 fi
 
-wanted=() budget=0 anyway=false out=${OUT:-$build/out} bundle=$root/build/gpu-bundle
+wanted=() budget=0 most=0 anyway=false out=${OUT:-$build/out} bundle=$root/build/gpu-bundle
 names=$(printf '%s ' "${stages[@]%%:*}")
 bad() { printf 'run.sh: %s (--help tells more)\n' "$1" >&2; exit 2; }
 while (($#)); do
     case $1 in
         -h | --help) usage; exit 0 ;;
         --anyway) anyway=true; shift; continue ;;
-        --stage | --budget | --out | --bundle) (($# > 1)) || bad "$1 takes a value" ;;
+        --stage | --budget | --limit | --out | --bundle) (($# > 1)) || bad "$1 takes a value" ;;
         *) bad "no option $1" ;;
     esac
     case $1 in
         --stage) [[ " $names" == *" $2 "* ]] || bad "--stage is $2; one of $names is allowed"; wanted+=("$2") ;;
         --budget) [[ $2 =~ ^[1-9][0-9]*$ ]] || bad "--budget is $2; a number of seconds is allowed"; budget=$2 ;;
+        --limit) [[ $2 =~ ^[1-9][0-9]*$ ]] || bad "--limit is $2; a number of seconds is allowed"; most=$2 ;;
         --out) out=$2 ;;
         --bundle) bundle=$2 ;;
     esac
@@ -204,11 +213,11 @@ ATTENTION_COMMIT=${ATTENTION_COMMIT:-$(git rev-parse --short=10 HEAD 2>/dev/null
 say "$(date -u '+%Y-%m-%d %H:%M UTC'), commit ${ATTENTION_COMMIT:-unknown}, $(nproc) CPUs, NVRTC ${ATTENTION_NVRTC:-as the system finds it}"
 $device && say "$(nvidia-smi -L 2>&1 | head -4)"
 
-results=() failed=0 absent=0 running=
+results=() targets=() failed=0 absent=0 running=
 finish() {
     rm -f "$out/stage.log"
     say "== summary (${SECONDS} s), results in $out"
-    printf '%s\n' "${results[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
+    printf '%s\n' "${results[@]}" "${targets[@]}" | tee "$out/summary.txt" | tee -a "$out/run.log"
 }
 interrupted() {
     trap '' INT TERM
@@ -223,7 +232,7 @@ interrupted() {
 trap interrupted INT TERM
 readonly given_library=${ATTENTION_LIBRARY:-}
 for stage in "${stages[@]}"; do
-    IFS=: read -r name limit least <<<"$stage"
+    IFS=: read -r name limit least should <<<"$stage"
     ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $name "* ]] && continue
     if ! $device && ! $anyway; then
         results+=("$name: no CUDA device") && ((++absent))
@@ -239,8 +248,10 @@ for stage in "${stages[@]}"; do
         fi
         ((limit > left)) && limit=$left
     fi
+    ((most && limit > most)) && limit=$most
     say "== $name (at most $limit s)"
     start=$SECONDS
+    [[ $name == timing ]] && rm -f "$out/timing.json"
     if [[ ! $given_library && $name != build ]] && library=$(library_of); then export ATTENTION_LIBRARY=$library; fi
     timeout -k 5 "$limit" "$BASH" "$self" --do "$name" "$limit" >"$out/stage.log" 2>&1 </dev/null &
     running=$!
@@ -249,15 +260,23 @@ for stage in "${stages[@]}"; do
     running=
     cat "$out/stage.log" >>"$out/run.log"
     tail -n 15 "$out/stage.log" | cut -c1-220
-    took=$((SECONDS - start))
+    took=$((SECONDS - start)) verdict=
+    if [[ $should ]]; then
+        verdict=", wanted <= $should s: SHORT"
+        ((status == 0 && took <= should)) && verdict=", wanted <= $should s: ok"
+    fi
     case $status in
-        0) results+=("$name: passed ($took s)") ;;
+        0) results+=("$name: passed ($took s$verdict)") ;;
         3) results+=("$name: no CUDA device ($took s)") && ((++absent)) ;;
-        124 | 137) results+=("$name: FAILED, its limit of $limit s was over") && ((++failed)) ;;
+        124 | 137) results+=("$name: FAILED, its limit of $limit s was over$verdict") && ((++failed)) ;;
         *) results+=("$name: FAILED, exit $status ($took s): $(grep -v '^[[:space:]]*$' "$out/stage.log" | tail -n 1 | cut -c1-160)") && ((++failed)) ;;
     esac
     say "${results[-1]}"
-    printf '%s\n' "${results[@]}" >"$out/summary.txt"
+    if [[ $name == timing && -e $out/timing.json ]]; then # of what was written, where the stage was cut too
+        targets=("targets: $(python3 bench/gpu/measure.py "$out/timing.json" 2>&1 | tail -n 1)")
+        say "${targets[0]}"
+    fi
+    printf '%s\n' "${results[@]}" "${targets[@]}" >"$out/summary.txt"
 done
 finish
 ((failed == 0)) || exit 1

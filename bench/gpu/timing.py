@@ -3,7 +3,7 @@
 
     python3 bench/gpu/timing.py --json timing.json --table timing.md
 
-Exit: 0; 1 wrong output, or a miss with --check; 2 bad usage; 3 no CUDA device."""
+Exit: 0; 1 wrong output, or with --check a target missed or not measured; 2 bad usage; 3 no CUDA device."""
 
 import argparse
 import datetime
@@ -24,7 +24,7 @@ import rows
 HERE = pathlib.Path(__file__).resolve().parent
 DESCRIPTIONS = {"whisper": "the report's encoder, fp16, lengths as a dense mask", "full128": "no mask, bf16, d128",
                 "dense": "a keep that hides nothing, a random half", "pass": "the pass over a dense keep", "decode": "one query, grouped heads",
-                "heads": "a keep of each head", "full64": "no mask, bf16, d64", "structure": "lengths, documents, window, prefix, causal",
+                "heads": "a keep of each head", "price": "what a mask costs beside what machine code says", "full64": "no mask, bf16, d64", "structure": "lengths, documents, window, prefix, causal",
                 "first-use": "a kernel's first use, without and with the cache",
                 "host": "what a call costs the host"}
 
@@ -37,7 +37,7 @@ def options(arguments):
     parser.add_argument("--no-flex", action="store_true", help="leave flex_attention's turn out: each of its masks is compiled for ten seconds or more")
     parser.add_argument("--json", metavar="FILE", help="everything, every round; written after each group, whole or not at all")
     parser.add_argument("--table", metavar="FILE", help="the tables, as they are printed")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a row misses what it must reach")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a row misses what it must reach, or was to and was not measured")
     parser.add_argument("--host-time", metavar="PROGRAM", help="the program host_time (default: the newest build's)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the scripts at small sizes where there is no GPU")
     parser.add_argument("--list", action="store_true", help="the groups")
@@ -74,6 +74,11 @@ def commit():
 def host_group(program):
     """What host_time measured, as subjects whose rounds are there already."""
     group = measure.Group("host", "host time of a call, plan reused, 64 x 64, one head of 64; beside a bare cuLaunchKernel of an empty kernel")
+
+    def beyond(name, limit, aim):
+        return measure.Line(name, "us beyond a bare launch", f"{name} - bare launch", lambda t: (t[name] - t["bare launch"]) * 1e3, "lower", limit, aim)
+
+    group.lines += [beyond("run", 3, 1), beyond("run with host lengths", None, None), beyond("run with keep", None, None)]
     if not program:
         built = sorted(attn.ROOT.glob("build/*/bench/gpu/host_time"), key=lambda path: path.stat().st_mtime)
         program = str(built[-1]) if built else None
@@ -88,11 +93,6 @@ def host_group(program):
         subject = measure.Subject(name.removesuffix("_us").replace("_", " "), None, kernel="host")
         subject.rounds = [us / 1e3 for us in values]
         group.subjects.append(subject)
-
-    def beyond(name, limit, aim):
-        return measure.Line(name, "us beyond a bare launch", f"{name} - bare launch", lambda t: (t[name] - t["bare launch"]) * 1e3, "lower", limit, aim)
-
-    group.lines += [beyond("run", 3, 1), beyond("run with host lengths", None, None), beyond("run with keep", None, None)]
     return group
 
 
@@ -147,25 +147,27 @@ def main(arguments):
             text += f"- {given.rounds} rounds: a look, not a measurement\n"
         print(text, end="", flush=True)
 
-    def keep(*group):
-        if given.json:
-            measure.write_json(given.json, info, command, [*groups, *group])
-
-    misses, done = 0, {group["name"] for group in groups}
     turns = [(name, False) for name in order if given.device == "cuda" or name in rows.GROUPS]
     turns += [(name, True) for name in rows.FLEX if given.device == "cuda" and not given.no_flex]
-    for name, setting.flex_turn in turns:
-        label = name + (", flex" if setting.flex_turn else "")
-        if label in done or name not in (given.only or order):
+    turns = {name + (", flex" if flex else ""): (name, flex) for name, flex in turns if name in (given.only or order)}
+
+    judged = [label for label in turns if label not in rows.UNJUDGED]
+
+    def keep(*group):
+        if given.json:
+            measure.write_json(given.json, info, command, [*groups, *group], judged)
+
+    done = {group["name"] for group in groups}
+    for label, (name, setting.flex_turn) in turns.items():
+        if label in done:
             continue
         gone = [why for subject, why in setting.left_out.get(label, {}).items() if not subject]
         if out_of_time(60 if setting.flex_turn else 20) or gone:
             group = measure.Group(label, DESCRIPTIONS[name])
-            group.notes += gone or [f"skipped: {given.budget:g} s were given and {time.monotonic() - begun:.0f} are gone"]
+            group.gone = "; ".join(gone) or f"skipped: {given.budget:g} s were given and {time.monotonic() - begun:.0f} are gone"
         else:
             group = one(name, given, setting, clock, out_of_time, keep)
         groups.append(group)
-        misses += measure.misses(group)
         text += measure.table(group)
         print(measure.table(group), end="", flush=True)
         keep()
@@ -175,8 +177,9 @@ def main(arguments):
         if setting.on_gpu:
             setting.context.trim()
             torch.cuda.empty_cache()
-    wrong = any(group["wrong"] if isinstance(group, dict) else group.wrong for group in groups)
-    return 1 if wrong or (given.check and misses) else 0
+    verdict = measure.Verdict(measure.as_written(groups), judged)
+    print(f"\n{verdict}", flush=True)
+    return 1 if verdict.wrong or (given.check and verdict.misses()) else 0
 
 
 def earlier(given):
@@ -207,6 +210,8 @@ def one(name, given, setting, clock, out_of_time, keep=lambda group: None):
     except Exception as problem:
         restarts.end_if_lost(problem, setting.synchronize, setting.watch)
         group.wrong.append(" ".join(f"{type(problem).__name__}: {problem}".split())[:600])
+        if not group.lines:
+            group.gone = "it could not be made"
     setting.watch.over()
     group.notes.append(f"took {time.monotonic() - begun:.1f} s")
     return group

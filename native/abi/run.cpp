@@ -172,7 +172,8 @@ void bind_all(Run& run, const attn_run_args& args) {
     if (context.gpu && run.plan->on_gpu.row->D)
         for (const auto& [name, data] : {std::pair{"q", call.Q}, {"k", call.K}, {"v", call.V}, {"o", const_cast<const void*>(call.O)}})
             if (reinterpret_cast<uintptr_t>(data) % 16)
-                fail(ATTN_INVALID_ARGUMENT, "%s.data is %p; flash copies rows in pieces of 16 bytes: a multiple of 16 is needed (memory-efficient takes any)", name, data);
+                fail(ATTN_INVALID_ARGUMENT, "%s.data is %p; flash copies rows in pieces of 16 bytes: a multiple of 16 is needed (memory-efficient takes any)",
+                     name, data);
 }
 
 } // namespace

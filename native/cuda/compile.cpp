@@ -1,8 +1,11 @@
 #include "compile.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <mutex>
+#include <system_error>
+#include <thread>
 
 #include "embedded.hpp"
 #include "library.hpp"
@@ -135,6 +138,26 @@ std::shared_ptr<const Image> image_of(const kernels::Row& row, int arch) {
     const auto image = take(Source::nvrtc, compiled(row, target), compile_counts().compiled);
     disk_cache().put(key, *image);
     return image;
+}
+
+void compile_together(const kernels::Row* const* rows, size_t count, int arch) {
+    std::vector<std::exception_ptr> wrong(count);
+    const auto compile = [&](size_t i) {
+        try {
+            image_of(*rows[i], arch);
+        } catch (...) { wrong[i] = std::current_exception(); }
+    };
+    std::vector<std::thread> threads;
+    threads.reserve(count);
+    size_t next = 1;
+    try {
+        for (; next < count; ++next) threads.emplace_back(compile, next);
+    } catch (const std::system_error&) {} // no thread is to be had: this one does the rest
+    compile(0);
+    for (; next < count; ++next) compile(next);
+    for (std::thread& t : threads) t.join();
+    for (const std::exception_ptr& e : wrong)
+        if (e) std::rethrow_exception(e);
 }
 
 bool forget(const kernels::Row& row, int arch, const std::shared_ptr<const Image>& image) {

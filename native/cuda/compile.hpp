@@ -13,6 +13,8 @@ const std::vector<kernels::Row>& rows(); // of kernels.def, made once
 
 // `arch`: 90 for compute capability 9.0. A GPU newer than NVRTC gets PTX of the newest architecture that NVRTC knows. Throws with NVRTC's log.
 std::shared_ptr<const Image> image_of(const kernels::Row& row, int arch);
+// The images of several rows (1 or more), made at the same time; of what goes wrong the first row's error is thrown, once all have ended.
+void compile_together(const kernels::Row* const* rows, size_t count, int arch);
 // An image that the driver would not load: not to be had again. False: it was fresh from NVRTC, and there is no other.
 bool forget(const kernels::Row& row, int arch, const std::shared_ptr<const Image>& image);
 

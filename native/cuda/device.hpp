@@ -73,7 +73,8 @@ public:
     void copy(void* to, const void* from, uint64_t bytes) const; // within the device
     void download(void* to, const void* from, uint64_t bytes) const;
 
-    ::cuda::Function function(const kernels::Row& row) const; // compiled and loaded when first asked for
+    ::cuda::Function function(const kernels::Row& row) const;                                          // compiled and loaded when first asked for
+    bool has(const kernels::Row& row) const { return loaded_[size_t(&row - rows().data())].function; } // loaded already
 
     // Events and page-locked host memory go round: to be had, and given back.
     ::cuda::Event event() const;

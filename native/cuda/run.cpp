@@ -84,9 +84,16 @@ uint64_t step(uint64_t bytes) { return (bytes + 255) & ~uint64_t(255); }
 } // namespace
 
 void load(const Device& device, const Problem& p, const Choice& choice) {
-    device.function(*choice.row);
-    if ((p.masks & (kKeep | kDocuments)) && !is_naive(choice)) device.function(pass_row()), device.function(list_row());
-    if (choice.chunks > 1) device.function(chunks_row(p.dtype));
+    const kernels::Row* missing[4];
+    size_t count = 0;
+    const auto want = [&](const kernels::Row& row) {
+        if (!device.has(row)) missing[count++] = &row;
+    };
+    want(*choice.row);
+    if ((p.masks & (kKeep | kDocuments)) && !is_naive(choice)) want(pass_row()), want(list_row());
+    if (choice.chunks > 1) want(chunks_row(p.dtype));
+    if (count > 1) compile_together(missing, count, device.arch);
+    for (size_t i = 0; i < count; ++i) device.function(*missing[i]);
 }
 
 uint64_t packed_bytes(const kernels::Packing& k) {

@@ -248,6 +248,12 @@ TEST_F(Cache, OneCompilationForManyThreads) {
     EXPECT_EQ(compiled(), 1);
 }
 
+TEST_F(Cache, APlansKernelsAreCompiledAtTheSameTime) {
+    environment.push_back({"FAKE_NVRTC_TOGETHER", "3"});
+    EXPECT_EQ(run(environment, {"warmup-keep", "compiled=3", "disk=0"}), 0);
+    EXPECT_EQ(compiled(), 3);
+}
+
 TEST_F(Cache, TheRealNvrtcCompilesWhatTheLibraryCarries) {
     const char* given = std::getenv("ATTENTION_REAL_NVRTC");
     const std::string real = given ? given : REAL_NVRTC;
@@ -337,6 +343,10 @@ TEST_F(Cache, WhatEmbedCubinsSays) {
 TEST_F(Cache, WhatNvrtcSays) {
     environment.push_back({"FAKE_NVRTC_FAILS", "line 7: no such thing"});
     EXPECT_EQ(run(environment, {"fails", "line 7: no such thing", "flash_sm80.d64.fp16.rule.scaled"}), 0);
+    EXPECT_EQ(run(environment, {"fails-keep", "line 7: no such thing", "flash_sm80.d64.fp16.packed.scaled"}), 0) << "of three the first tells";
+    environment.push_back({"FAKE_NVRTC_FAILS_ON", "pack_mask"});
+    EXPECT_EQ(run(environment, {"fails-keep", "line 7: no such thing", "failed with 6 on pack_mask for --gpu-architecture=sm_80"}), 0)
+        << "one that is compiled beside the first";
 }
 
 TEST_F(Cache, WithoutNvrtcOrDriverThereIsNoDevice) {
@@ -420,15 +430,17 @@ int child(int argc, char** argv) {
     }
     const Context context = gpu::context();
     attn_problem asked = problem(what == "warmup-128" ? 128 : 64);
-    if (what == "warmup-keep") asked.mask_kinds = ATTN_MASK_KEEP, std::fill_n(asked.keep_shape, 4, 1);
+    if (what == "warmup-keep" || what == "fails-keep") asked.mask_kinds = ATTN_MASK_KEEP, std::fill_n(asked.keep_shape, 4, 1);
     const Plan p = plan(context, asked, what == "warmup-plain" || what == "fails-plain" ? ATTN_BACKEND_MEMORY_EFFICIENT : ATTN_BACKEND_FLASH);
     if (what == "reason" && info(p).reason != arguments[1]) return wrong(info(p).reason);
     if (what == "reason") return 0;
     if (what == "fails-refused") FAKE(fake_cuda_fail)("cuModuleLoadData", 200, 0);
     if (what.rfind("fails", 0) == 0) {
         if (attn_plan_warmup(p) == ATTN_OK) return wrong("it compiled");
+        const std::string said = attn_last_error();
         for (size_t i = 1; i < arguments.size(); ++i)
-            if (std::string(attn_last_error()).find(arguments[i]) == std::string::npos) return wrong(arguments[i] + " is not said");
+            if (const size_t at = said.find(arguments[i]); at == std::string::npos || at != said.rfind(arguments[i]))
+                return wrong(arguments[i] + " is not said once");
         return 0;
     }
     if (what == "refused") FAKE(fake_cuda_fail)("cuModuleLoadData", 200, 0);

@@ -1,12 +1,15 @@
 // fake_nvrtc.cpp — an NVRTC that compiles nothing: its image says which kernel it is. FAKE_NVRTC_LOG names a file that gets a line for each compilation;
-// FAKE_NVRTC_MS says how long one takes; FAKE_NVRTC_VERSION and FAKE_NVRTC_ARCHS ("75,80,90") what it is; FAKE_NVRTC_FAILS makes it fail with that text.
+// FAKE_NVRTC_MS says how long one takes; FAKE_NVRTC_VERSION and FAKE_NVRTC_ARCHS ("75,80,90") what it is; FAKE_NVRTC_FAILS makes it fail with that text,
+// FAKE_NVRTC_FAILS_ON only on a kernel whose expression holds that; FAKE_NVRTC_TOGETHER makes each compilation wait until so many are under way.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -61,6 +64,15 @@ bool includes_are_there(const Program& p, const std::string& text, std::string& 
     }
     return true;
 }
+// Whether so many compilations are under way before ten seconds are over.
+bool are_together(int wanted) {
+    static std::mutex mutex;
+    static std::condition_variable more;
+    static int begun = 0;
+    std::unique_lock lock(mutex);
+    ++begun, more.notify_all();
+    return more.wait_for(lock, std::chrono::seconds(10), [&] { return begun >= wanted; });
+}
 
 } // namespace
 
@@ -86,7 +98,9 @@ int nvrtcCompileProgram(void* program, int count, const char* const* options) {
     for (int i = 0; i < count; ++i)
         if (const int status = refused(options[i], target)) return p.log = std::string("invalid option: ") + options[i], status;
     if (!includes_are_there(p, p.source, missing)) return p.log = "no file " + missing, 6;
-    if (const std::string text = variable("FAKE_NVRTC_FAILS", ""); !text.empty()) return p.log = text, 6;
+    const std::string failure = variable("FAKE_NVRTC_FAILS", ""), culprit = variable("FAKE_NVRTC_FAILS_ON", "");
+    if (!failure.empty() && p.expression.find(culprit) != std::string::npos) return p.log = failure, 6;
+    if (!are_together(std::atoi(variable("FAKE_NVRTC_TOGETHER", "0").c_str()))) return p.log = "compiled alone", 6;
     std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(variable("FAKE_NVRTC_MS", "0").c_str())));
     p.compiled = true, p.cubin = target[0] == 's';
     p.lowered = "lowered " + p.expression;
