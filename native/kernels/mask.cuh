@@ -142,7 +142,7 @@ struct PackedMask : PackedCells {
     }
     template <int kM, int kN>
     DEVICE Bits<kM, kN> bits(const Words& words, const RowRule& rule, int q0, int row, int k) const {
-        if (!stored()) return bits_of_documents<kM, kN>(rule_of(mask, rule.batch, !rule.step), q0, row, k); // made again: it need not stay in registers
+        if (!stored()) return bits_of_documents<kM, kN>(rule_of(mask, rule.batch, rule.step ? 0 : rule.queries), q0, row, k); // made again: it waits in no register
         Bits<kM, kN> b;
         UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] = words.atom(row + i * 16, c);
         return b;
