@@ -1,9 +1,11 @@
 // fake_nvrtc.cpp — an NVRTC that compiles nothing: its image says which kernel it is. FAKE_NVRTC_LOG names a file that gets a line for each compilation;
-// FAKE_NVRTC_MS says how long one takes; FAKE_NVRTC_VERSION and FAKE_NVRTC_ARCHS ("75,80,90") what it is; FAKE_NVRTC_FAILS makes it fail with that text.
+// FAKE_NVRTC_MS says how long one takes; FAKE_NVRTC_VERSION and FAKE_NVRTC_ARCHS ("75,80,90") what it is; FAKE_NVRTC_FAILS makes it fail with that text,
+// FAKE_NVRTC_DIES takes the process along with that kernel.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -87,6 +89,7 @@ int nvrtcCompileProgram(void* program, int count, const char* const* options) {
         if (const int status = refused(options[i], target)) return p.log = std::string("invalid option: ") + options[i], status;
     if (!includes_are_there(p, p.source, missing)) return p.log = "no file " + missing, 6;
     if (const std::string text = variable("FAKE_NVRTC_FAILS", ""); !text.empty()) return p.log = text, 6;
+    if (p.expression == variable("FAKE_NVRTC_DIES", "")) raise(SIGKILL);
     std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(variable("FAKE_NVRTC_MS", "0").c_str())));
     p.compiled = true, p.cubin = target[0] == 's';
     p.lowered = "lowered " + p.expression;
