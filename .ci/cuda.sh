@@ -7,8 +7,12 @@ $full && checks "faults planted in the kernels are found" tests/emulator/faults.
 
 if run "NVRTC" tests/cubins/fetch_nvrtc.sh; then
     rm -rf "$cubins" && mkdir -p "$cubins"
-    check "every kernel compiles: no spills, registers as in the table" env ATTENTION_NVRTC="${ATTENTION_NVRTC:-$root/.cache/nvrtc/libnvrtc.so.12}" \
+    check "every kernel compiles: no spills, registers as in the table, in a first use's time" env ATTENTION_NVRTC="${ATTENTION_NVRTC:-$root/.cache/nvrtc/libnvrtc.so.12}" \
         $emulator/check_cubins native/kernels tests/cubins/registers.txt --cubins "$cubins" --most-seconds 300
+    for arch in sm_80 sm_90a; do
+        check "first_light's kernels compile for $arch" env ATTENTION_NVRTC="${ATTENTION_NVRTC:-$root/.cache/nvrtc/libnvrtc.so.12}" \
+            build/emulator/bench/first_light/first_light --compile-only $arch
+    done
     if run "nvdisasm" tests/cubins/fetch_nvrtc.sh --disassembler; then
         check "machine code as in the table, no register touched in flight or given back" \
             $emulator/check_sass "$cubins" "$root/.cache/nvrtc/nvdisasm" tests/cubins/sass.txt
@@ -17,7 +21,7 @@ if run "NVRTC" tests/cubins/fetch_nvrtc.sh; then
         skip "machine code as in the table, hazards planted in it" "nvdisasm cannot be fetched: $(tail -n 1 "$log")"
     fi
 else
-    skip "every kernel compiles" "NVRTC cannot be fetched: $(tail -n 1 "$log")"
+    skip "every kernel compiles, first_light's too" "NVRTC cannot be fetched: $(tail -n 1 "$log")"
 fi
 googletest "the CUDA device over a driver without a GPU" build/emulator/tests/cuda/cuda_tests
 checks "what a machine with a GPU will be asked, without one" bench/gpu/check.sh build/emulator

@@ -1,20 +1,17 @@
-// gpu.hpp — a GPU for first_light: memory, and kernels compiled by NVRTC when first launched.
+// gpu.hpp — a GPU for first_light: memory, and launches of what was compiled ahead.
 #pragma once
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <memory>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "../../native/cuda/driver.hpp"
-#include "../../native/cuda/nvrtc.hpp"
-#include "../../native/kernels/rows.hpp"
 #include "attempts.hpp"
+#include "programs.hpp"
 
 // Waits for what was begun on the legacy stream, at most `seconds`: a barrier that never opens becomes a sentence.
 inline void await(const cuda::Driver& cu, const std::string& what, double seconds) {
@@ -40,20 +37,12 @@ inline void await(const cuda::Driver& cu, const std::string& what, double second
 class Gpu {
 public:
     inline static double seconds = 5; // no kernel here takes a hundredth of it
-    Gpu(const cuda::Driver& driver, const cuda::Nvrtc& nvrtc, std::string kernels, std::string verbs) : cu(driver), nvrtc_(nvrtc) {
+    Gpu(const cuda::Driver& driver, const Images& images) : cu(driver), images_(images) {
         cuda::Device device;
-        char name[256];
-        cu.check(cu.device(&device, 0), "taking device 0");
-        cu.check(cu.device_name(name, sizeof name, device), "asking its name");
-        int major = 0, minor = 0;
-        cu.check(cu.device_attribute(&major, cuda::kComputeMajor, device), "asking its architecture");
-        cu.check(cu.device_attribute(&minor, cuda::kComputeMinor, device), "asking its architecture");
-        this->name = name, architecture = major * 10 + minor;
         cuda::Context context;
+        cu.check(cu.device(&device, 0), "taking device 0");
         cu.check(cu.retain(&context, device), "retaining the primary context");
         cu.check(cu.set_current(context), "making it current");
-        for (const std::string& n : kernels::sources()) names_.push_back(n), texts_.push_back(read(kernels + "/" + n));
-        for (const char* n : {"verbs.cuh", "verbs_sm90.cuh"}) names_.push_back(n), texts_.push_back(read(verbs + "/" + n));
     }
     // Memory on the device, freed with its owner.
     template <class T>
@@ -85,10 +74,11 @@ public:
         cuda::Address address_ = 0;
     };
 
-    // Runs a kernel of `file` and waits for it. Arguments are passed as they lie in memory.
+    // Runs a kernel and waits for it. Arguments are passed as they lie in memory.
     template <class... A>
-    void launch(const std::string& file, const std::string& expression, unsigned x, unsigned y, unsigned z, unsigned threads, size_t smem, const A&... args) {
-        const cuda::Function f = compiled(file, expression);
+    void launch(const Program& program, unsigned x, unsigned y, unsigned z, unsigned threads, size_t smem, const A&... args) {
+        const std::string& expression = program.expression;
+        const cuda::Function f = loaded(expression);
         cu.check(cu.set_function(f, cuda::kMaxDynamicSharedMemory, int(smem)), "asking for " + std::to_string(smem) + " bytes of shared memory");
         void* pointers[] = {const_cast<void*>(static_cast<const void*>(&args))...};
         cu.check(cu.launch(f, x, y, z, threads, 1, 1, unsigned(smem), nullptr, pointers, nullptr), "launching " + expression);
@@ -114,59 +104,21 @@ public:
     }
 
     const cuda::Driver& cu;
-    std::string name;
-    int architecture = 0;
 
 private:
-    static std::string read(const std::string& path) {
-        std::ifstream file(path);
-        if (!file) throw std::runtime_error("cannot read " + path);
-        std::stringstream s;
-        s << file.rdbuf();
-        return s.str();
-    }
-    cuda::Function compiled(const std::string& file, const std::string& expression) {
+    cuda::Function loaded(const std::string& expression) {
         cuda::Function& f = functions_[expression];
         if (f) return f;
-        int count = 0, newest = 0;
-        nvrtc_.architectures(&count);
-        std::vector<int> known(static_cast<size_t>(count));
-        nvrtc_.architecture_list(known.data());
-        bool exact = false;
-        for (const int a : known) {
-            exact |= a == architecture;
-            if (a < architecture) newest = std::max(newest, a);
-        }
-        // A GPU newer than NVRTC gets PTX, which its driver finishes.
-        const std::string target = "--gpu-architecture=" + (exact ? kernels::real_name(architecture) : "compute_" + std::to_string(newest));
-        std::vector<const char*> name_of, text_of;
-        for (size_t i = 0; i < names_.size(); ++i) name_of.push_back(names_[i].c_str()), text_of.push_back(texts_[i].c_str());
-        cuda::Nvrtc::Program program = nullptr;
-        int status = nvrtc_.create(&program, ("#include \"" + file + "\"\n").c_str(), "attention.cu", int(names_.size()), text_of.data(), name_of.data());
-        if (!status) status = nvrtc_.add_name(program, expression.c_str());
-        std::vector<const char*> options{target.c_str()};
-        options.insert(options.end(), std::begin(kernels::kOptions), std::end(kernels::kOptions));
-        if (!status) status = nvrtc_.compile(program, int(options.size()), options.data());
-        size_t size = 0;
-        if (status) {
-            std::string log;
-            if (program && !nvrtc_.log_size(program, &size) && size) log.resize(size), nvrtc_.log(program, log.data());
-            throw std::runtime_error("NVRTC failed with " + std::to_string(status) + " on " + expression + " for " + target + ":\n" + log.c_str());
-        }
-        (exact ? nvrtc_.cubin_size : nvrtc_.ptx_size)(program, &size);
-        std::vector<char> image(size);
-        (exact ? nvrtc_.cubin : nvrtc_.ptx)(program, image.data());
-        const char* lowered = nullptr;
-        nvrtc_.lowered_name(program, expression.c_str(), &lowered);
+        const auto image = images_.find(expression);
+        if (image == images_.end()) throw std::logic_error(expression + " was not compiled: its attempt does not name it");
+        if (!image->second.wrong.empty()) throw std::runtime_error(image->second.wrong);
         cuda::Module module;
-        cu.check(cu.load(&module, image.data()), "loading " + expression);
-        cu.check(cu.function(&f, module, lowered), "finding " + expression);
-        nvrtc_.destroy(&program);
+        cu.check(cu.load(&module, image->second.bytes.data()), "loading " + expression);
+        cu.check(cu.function(&f, module, image->second.lowered.c_str()), "finding " + expression);
         return f;
     }
 
     bool lost_ = false;
-    const cuda::Nvrtc& nvrtc_;
-    std::vector<std::string> names_, texts_;
+    const Images& images_;
     std::map<std::string, cuda::Function> functions_;
 };

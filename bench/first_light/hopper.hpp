@@ -3,7 +3,7 @@
 #include "arithmetic.hpp"
 
 // Every element of the tensor is another number, so that a wrong one says whence it came. Heads lie within rows and batches before both, as in [S][B][H][D].
-inline void tma_box(Gpu& gpu) {
+inline void tma_box(Gpu& gpu, const Program& kernel) {
     constexpr int kColumns = 72, kSize = 70, kHeads = 3, kBatches = 2, kRow = kColumns * kHeads * kBatches, kHead = kColumns, kBatch = kColumns * kHeads;
     const auto number = [](int column, int row, int head, int batch) { return uint16_t(1 + row * kRow + head * kHead + batch * kBatch + column); };
     std::vector<uint16_t> all(size_t(kSize * kRow));
@@ -16,7 +16,7 @@ inline void tma_box(Gpu& gpu) {
     // Whole; past the last row; past the last column; past both; no element of the tensor in the box.
     for (const At at : {At{0, 0, 0, 0}, {0, 3, 1, 0}, {0, 5, 2, 1}, {0, 64, 0, 1}, {64, 0, 1, 1}, {64, 64, 2, 0}, {128, 0, 0, 0}, {0, 128, 1, 1}}) {
         const Gpu::Array<uint32_t> out(gpu, 64 * 32);
-        gpu.launch("verbs_sm90.cuh", "box<64>", 1, 1, 1, 128, 64 * 128 + 8, map, at.column, at.row, at.head, at.batch, out.data());
+        gpu.launch(kernel, 1, 1, 1, 128, 64 * 128 + 8, map, at.column, at.row, at.head, at.batch, out.data());
         const auto words = out.host();
         const auto* met = reinterpret_cast<const uint16_t*>(words.data());
         for (int r = 0; r < 64; ++r)
@@ -60,37 +60,35 @@ inline void described(const std::function<std::string(Offsets)>& products, const
 }
 constexpr size_t kMuchSmem = 200 << 10; // so that a descriptor that is not understood does not reach past the end
 
-inline void k_major(Gpu& gpu, int rows, int row0, int N) {
+inline void k_major(Gpu& gpu, const Program& kernel, int rows, int row0, int N) {
     const auto a = random_elements<bf16>(size_t(rows * 64), 6), b = random_elements<bf16>(size_t(N * 64), 7);
     const Gpu::Array<bf16> A(gpu, a), B(gpu, b);
     const auto at = matrix(a, 64), bt = matrix(b, 64);
-    const std::string kernel = "k_major_products<bf16," + std::to_string(rows) + "," + std::to_string(row0) + "," + std::to_string(N) + ">";
     described(
         [&](Offsets o) {
             const Gpu::Array<float> C(gpu, size_t(64 * N));
-            gpu.launch("verbs_sm90.cuh", kernel, 1, 1, 1, 128, kMuchSmem, A.data(), B.data(), o.leading, o.stride, C.data());
+            gpu.launch(kernel, 1, 1, 1, 128, kMuchSmem, A.data(), B.data(), o.leading, o.stride, C.data());
             return against(
                 C.host(), N, 64, [&](int i, int k) { return at(row0 + i, k); }, [&](int k, int j) { return bt(j, k); });
         },
         {{16, 1024}, {1024, 16}, {1024, 1024}, {rows * 128, 1024}});
 }
-inline void mn_major(Gpu& gpu, int K, int N) {
+inline void mn_major(Gpu& gpu, const Program& kernel, int K, int N) {
     const auto a = random_elements<bf16>(size_t(64 * K), 8), b = random_elements<bf16>(size_t(K * N), 9);
     const Gpu::Array<bf16> A(gpu, a), B(gpu, b);
-    const std::string kernel = "mn_major_products<bf16," + std::to_string(K) + "," + std::to_string(N) + ">";
     described(
         [&](Offsets o) {
             const Gpu::Array<float> C(gpu, size_t(64 * N));
-            gpu.launch("verbs_sm90.cuh", kernel, 1, 1, 1, 128, kMuchSmem, A.data(), B.data(), o.leading, o.stride, C.data());
+            gpu.launch(kernel, 1, 1, 1, 128, kMuchSmem, A.data(), B.data(), o.leading, o.stride, C.data());
             return against(C.host(), N, K, matrix(a, K), matrix(b, N));
         },
         {{K * 128, 1024}, {1024, K * 128}, {16, 1024}, {1024, 1024}});
 }
-inline void overlapped(Gpu& gpu) {
+inline void overlapped(Gpu& gpu, const Program& kernel) {
     const auto a = random_elements<bf16>(64 * 64, 10);
     const Gpu::Array<bf16> A(gpu, a);
     const Gpu::Array<float> C(gpu, 3 * 64 * 64), D(gpu, 3 * 64 * 64);
-    gpu.launch("verbs_sm90.cuh", "overlapped_products<bf16>", 1, 1, 1, 128, 64 * 128, A.data(), C.data(), D.data());
+    gpu.launch(kernel, 1, 1, 1, 128, 64 * 128, A.data(), C.data(), D.data());
     const auto c = C.host(), d = D.host();
     const auto at = matrix(a, 64);
     for (int round = 0; round < 3; ++round) {
@@ -102,15 +100,14 @@ inline void overlapped(Gpu& gpu) {
         expect(second.empty(), "the second group" + when + second);
     }
 }
-inline void cleared(Gpu& gpu) {
+inline void cleared(Gpu& gpu, const Program& kernel) {
     constexpr int kReal = 41; // the rest of V is NaN
     auto v = random_elements<bf16>(64 * 64, 11), p = random_elements<bf16>(64 * 64, 12);
     for (size_t i = kReal * 64; i < v.size(); ++i) v[i].bits = 0x7FC1;
     const Gpu::Array<bf16> V(gpu, v), P(gpu, p);
     const Gpu::Array<float> D(gpu, 64 * 64);
     const Gpu::Array<uint32_t> out(gpu, 64 * 32);
-    gpu.launch("verbs_sm90.cuh", "cleared_products<bf16>", 1, 1, 1, 128, 64 * 128 + 8, gpu.tensor_map(V.data(), false, 64, 64, 1, 1, 64, 4096, 4096, 64),
-               P.data(), kReal, D.data(), out.data());
+    gpu.launch(kernel, 1, 1, 1, 128, 64 * 128 + 8, gpu.tensor_map(V.data(), false, 64, 64, 1, 1, 64, 4096, 4096, 64), P.data(), kReal, D.data(), out.data());
     const auto vt = matrix(v, 64);
     const std::string wrong = against(D.host(), 64, 64, matrix(p, 64), [&](int k, int j) { return k < kReal ? vt(k, j) : 0.0; });
     expect(wrong.empty(), "P V over cleared rows " + wrong);
@@ -120,12 +117,12 @@ inline void cleared(Gpu& gpu) {
         for (int c = 0; c < 64; ++c)
             expect(again[r * 64 + (c / 8 ^ r % 8) * 8 + c % 8] == v[size_t(r * 64 + c)].bits, "TMA's second copy is not there in row " + std::to_string(r));
 }
-inline void pipeline(Gpu& gpu) {
+inline void pipeline(Gpu& gpu, const Program& kernel) {
     constexpr int kRounds = 9;
     std::vector<uint32_t> words(kRounds * 256);
     for (size_t i = 0; i < words.size(); ++i) words[i] = uint32_t(i * 2654435761u);
     const Gpu::Array<uint32_t> W(gpu, words), out(gpu, words.size());
-    gpu.launch("verbs_sm90.cuh", "ring", 1, 1, 1, 384, 2 * 1024 + 32, W.data(), kRounds, out.data());
+    gpu.launch(kernel, 1, 1, 1, 384, 2 * 1024 + 32, W.data(), kRounds, out.data());
     const auto met = out.host();
     for (size_t i = 0; i < words.size(); ++i)
         expect(met[i] == words[i], "round " + std::to_string(i / 256) + ", thread " + std::to_string(i % 256) + " read another round's word");

@@ -65,6 +65,7 @@ __global__ void box(const __grid_constant__ ptx::TensorMap map, int column, int 
     unsigned char* smem = ptx::dynamic_smem();
     auto* full = reinterpret_cast<uint64_t*>(smem + kRows * 128);
     if (threadIdx.x == 0) {
+        ptx::tma_prefetch(map);
         ptx::mbarrier_init(full, 1), ptx::mbarrier_init_fence();
         ptx::mbarrier_arrive_expect(full, kRows * 128);
         ptx::tma_load(smem, map, full, column, row, head, batch);

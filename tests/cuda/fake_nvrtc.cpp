@@ -1,11 +1,13 @@
 // fake_nvrtc.cpp — an NVRTC that compiles nothing: its image says which kernel it is. FAKE_NVRTC_LOG names a file that gets a line for each compilation;
 // FAKE_NVRTC_MS says how long one takes; FAKE_NVRTC_VERSION and FAKE_NVRTC_ARCHS ("75,80,90") what it is; FAKE_NVRTC_FAILS makes it fail with that text,
-// FAKE_NVRTC_FAILS_ON only on a kernel whose expression holds that; FAKE_NVRTC_TOGETHER makes each compilation wait until so many are under way.
+// FAKE_NVRTC_FAILS_ON only on a kernel whose expression holds that; FAKE_NVRTC_DIES takes the process along with that kernel; FAKE_NVRTC_TOGETHER makes each
+// compilation wait until so many are under way.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -101,6 +103,7 @@ int nvrtcCompileProgram(void* program, int count, const char* const* options) {
     const std::string failure = variable("FAKE_NVRTC_FAILS", ""), culprit = variable("FAKE_NVRTC_FAILS_ON", "");
     if (!failure.empty() && p.expression.find(culprit) != std::string::npos) return p.log = failure, 6;
     if (!are_together(std::atoi(variable("FAKE_NVRTC_TOGETHER", "0").c_str()))) return p.log = "compiled alone", 6;
+    if (p.expression == variable("FAKE_NVRTC_DIES", "")) raise(SIGKILL);
     std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(variable("FAKE_NVRTC_MS", "0").c_str())));
     p.compiled = true, p.cubin = target[0] == 's';
     p.lowered = "lowered " + p.expression;

@@ -30,7 +30,7 @@ void add_verbs(Launchers& all) {
     add_mn_major<64, 64>(all), add_mn_major<128, 64>(all), add_mn_major<128, 128>(all), add_mn_major<64, 192>(all), add_mn_major<64, 256>(all);
     all["box<64>"] = launcher(box<64>), all["ring"] = launcher(ring);
     all["overlapped_products<bf16>"] = launcher(overlapped_products<bf16>), all["cleared_products<bf16>"] = launcher(cleared_products<bf16>);
-    all["numbers"] = launcher(numbers), all["count"] = launcher(count);
+    all["numbers"] = launcher(numbers), all["count"] = launcher(count), all["begin_unless"] = launcher(begin_unless);
     all["fenced_products<bf16>"] = launcher(fenced_products<bf16>);
     all["collect"] = launcher(collect), all["copy_some"] = launcher(copy_some), all["smem_start"] = launcher(smem_start);
 }

@@ -96,11 +96,12 @@ TEST(Wgmma, ProductsOfEveryWidth) {
 
 TEST(Warp, VotesShufflesAndBits) {
     emu::Buffer<uint32_t> ballot(32, false), low(32, false);
-    emu::Buffer<int> xored(32, false);
+    emu::Buffer<int> before(32, false), xored(32, false);
     emu::Buffer<float> hidden(32, false);
-    run(collect, 32, 0, ballot.data(), xored.data(), hidden.data(), low.data());
+    run(collect, 32, 0, ballot.data(), before.data(), xored.data(), hidden.data(), low.data());
     for (size_t lane = 0; lane < 32; ++lane) {
         EXPECT_EQ(ballot[lane], 0x49249249u);
+        EXPECT_EQ(before[lane], int(lane + 2) / 3);
         EXPECT_EQ(xored[lane], int(lane ^ 5) * 10);
         EXPECT_EQ(hidden[lane], lane % 4 % 2 == 0 ? 1.f : -INFINITY);
         EXPECT_EQ(low[lane], lane >= 16 ? ~0u : uint32_t((uint64_t(1) << lane * 2) - 1));
@@ -224,10 +225,14 @@ TEST(Mbarrier, RingOfAProducerAndTwoConsumers) {
     for (size_t i = 0; i < words.size(); ++i) ASSERT_EQ(out[i], words[i]) << i;
 }
 TEST(Numbers, SpecialOnesAndCounters) {
-    emu::Buffer<float> x(32), exp2(32, false), log2(32, false);
+    emu::Buffer<float> x(32), exp2(32, false), log2(32, false), reciprocal(32, false), again(64, false);
     emu::Buffer<uint32_t> half(64, false), bfloat(64, false);
-    x[0] = -INFINITY, x[1] = 1.f;
-    run(numbers, 32, 0, x.data(), exp2.data(), log2.data(), half.data(), bfloat.data());
+    x[0] = -INFINITY, x[1] = 1.f, x[3] = 1.f + 0x1p-9f;
+    run(numbers, 32, 0, x.data(), exp2.data(), log2.data(), reciprocal.data(), again.data(), half.data(), bfloat.data());
+    EXPECT_EQ(reciprocal[0], 0.f);
+    EXPECT_EQ(reciprocal[2], INFINITY);
+    EXPECT_EQ(again[6], 1.f + 0x1p-9f);
+    EXPECT_EQ(again[7], 1.f);
     EXPECT_EQ(exp2[0], 0.f);
     EXPECT_EQ(log2[2], -INFINITY);
     EXPECT_EQ(half[1], 0x3C003C00u);
