@@ -111,7 +111,7 @@ struct RuleMask {
 struct Documents {
     const int *q, *k;
     DEVICE int of_row(const RowRule& rule, int i) const {
-        const int id = i < rule.queries ? ptx::read(q + i * rule.step) : -1;
+        const int id = i * rule.step < rule.queries ? ptx::read(q + i * rule.step) : -1;
         return id < 0 ? -1 : id;
     }
     DEVICE int of_key(const RowRule& rule, int j) const {
@@ -142,7 +142,7 @@ struct PackedMask : PackedCells {
     }
     template <int kM, int kN>
     DEVICE Bits<kM, kN> bits(const Words& words, const RowRule& rule, int q0, int row, int k) const {
-        if (!stored()) return bits_of_documents<kM, kN>(rule_of(mask, rule.batch, rule.step ? 0 : rule.queries), q0, row, k); // made again: it waits in no register
+        if (!stored()) return bits_of_documents<kM, kN>(rule_of(mask, rule.batch, !rule.step), q0, row, k); // made again: it waits in no register
         Bits<kM, kN> b;
         UNROLL for (int i = 0; i < kM / 16; ++i) UNROLL for (int c = 0; c < kN / 64; ++c) b.word[i][c] = words.atom(row + i * 16, c);
         return b;
