@@ -19,8 +19,16 @@ anchored() { # FILE FROM: it stands there, once
     text=$(<"$1") after=${text#*"$2"}
     [[ $after != "$text" && $after != *"$2"* ]]
 }
-build() { # FOLDER with native/kernels in it
-    ${CXX:-g++} -std=c++20 -O1 -fno-strict-aliasing -w -I. -I"$1/native/kernels" -I"$root/native/include" -include "$root/tests/emulator/emulator.hpp" fault_probe.cpp -o "$1/probe"
+kernels_of() { # FILE: which kernels of the probe are made of it
+    case $1 in
+        flash_sm80.cuh) echo FLASH_SM80 ;;
+        flash_sm90.cuh) echo FLASH_SM90 ;;
+        memory_efficient.cuh | naive.cuh | merge.cuh) echo PLAIN ;;
+        *) echo '(FLASH_SM80 | FLASH_SM90 | PLAIN)' ;;
+    esac
+}
+build() { # FOLDER with native/kernels in it; FILE that has the fault
+    ${CXX:-g++} -std=c++20 -O1 -fno-strict-aliasing -w -I. -I"$1/native/kernels" -I"$root/native/include" -include "$root/tests/emulator/emulator.hpp" -DPROBED="$(kernels_of "$2")" fault_probe.cpp -o "$1/probe"
 }
 fresh() {
     mkdir -p "$1/native"
@@ -32,7 +40,7 @@ try() { # NUMBER KIND FILE FROM TO
     text=$(<"$at/native/kernels/$3")
     if ! anchored "$at/native/kernels/$3" "$from"; then echo "not ok - $1 $2: not planted, $3 does not have, once: $4"; return 1; fi
     printf '%s\n' "${text/"$from"/"$to"}" >"$at/native/kernels/$3"
-    if ! build "$at" 2>"$at/log"; then echo "not ok - $1 $2: not built, $(grep -m1 error "$at/log")"; return 1; fi
+    if ! build "$at" "$3" 2>"$at/log"; then echo "not ok - $1 $2: not built, $(grep -m1 error "$at/log")"; return 1; fi
     said=$(ulimit -t 300; "$at/probe" 2>&1)
     rc=$?
     rm -rf "$at"
@@ -53,7 +61,7 @@ if [[ ${1:-} == --anchors ]]; then
     exit
 fi
 
-fresh "$work/clean" && build "$work/clean" && "$work/clean/probe" || { echo "not ok - the probe finds a fault in the kernels as they are"; exit 1; }
+fresh "$work/clean" && build "$work/clean" all && "$work/clean/probe" || { echo "not ok - the probe finds a fault in the kernels as they are"; exit 1; }
 listed=0 first=${1:-1} last=${2:-999} jobs=${JOBS:-$(nproc)} failures=$work/failures
 start() { # as try
     listed=$1

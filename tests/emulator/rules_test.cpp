@@ -256,6 +256,16 @@ TEST_F(Banks, OneWordServesAllWhoAsk) {
     run(two_rows<64>, 32, 1024);
     EXPECT_EQ(emu::stats.bank_conflicts, 3u);
 }
+void half_of_it_skips() { // two instructions on one line
+    float* mine = reinterpret_cast<float*>(ptx::dynamic_smem()) + threadIdx.x;
+    ptx::write(mine, 1.f), ptx::write(mine + 32, 1.f);
+    __syncwarp();
+    (threadIdx.x < 16 ? ptx::read(mine + 48) : 0), ptx::read(mine);
+}
+TEST_F(Banks, LanesThatSkipAnInstructionShareTheNext) {
+    EXPECT_EQ(run(half_of_it_skips, 32, 256).violations, 0u) << emu::report.first;
+    EXPECT_EQ(emu::stats.bank_conflicts, 0u);
+}
 template <int kPitch>
 void copied_rows(const float* in) { // two rows of four chunks
     ptx::cp_async_16(ptx::dynamic_smem() + threadIdx.x / 4 * kPitch + threadIdx.x % 4 * 16, in + threadIdx.x * 4, 16);
