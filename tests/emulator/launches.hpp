@@ -89,7 +89,6 @@ void launch_memory_efficient(Device& d, int) {
 }
 template <class E, class Mask>
 EmulatedRow memory_efficient_row(const char* name) {
-    static_assert(sizeof(SmemME) <= 48 << 10 && sizeof(SmemME) == kernels::smem_of_memory_efficient);
     EmulatedRow r;
     r.name = name, r.type = type_of<E>, r.packed = Mask::kPacked, r.values_of_pass = SmemME::kValues;
     r.launch = launch_memory_efficient<E, Mask>;

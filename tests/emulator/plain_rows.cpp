@@ -1,6 +1,8 @@
 // plain_rows.cpp — the rows without tensor cores.
 #include "launches.hpp"
 
+static_assert(sizeof(SmemME) == kernels::smem_of_memory_efficient && sizeof(SmemME) <= 48 << 10);
+
 void add_plain_rows(std::vector<EmulatedRow>& all) {
 #define FLASH_SM80(...)
 #define FLASH_SM90(...)
