@@ -33,6 +33,8 @@ constexpr int smem90(int D, int M, int N, int stages, bool packed) {
     return M * D * 2 + stages * (2 * N * D * 2 + (packed ? M * N / 8 : 0) + 16) + 8 * (1 + 4 * stages);
 }
 
+constexpr int smem_of_memory_efficient = (2 * 64 * 33 + 64 * 80 + 16 * 128) * 4; // SmemME: Q, K, P, V
+
 inline std::vector<Row> rows() {
     std::vector<Row> all;
     const auto text = [](int x) { return std::to_string(x); };
@@ -64,7 +66,7 @@ inline std::vector<Row> rows() {
 #define FLASH_SM90(D, M, N, STAGES) flash90(D, M, N, STAGES);
 #define MEMORY_EFFICIENT(E, MASK)                                                                                                \
     add("memory_efficient." + short_name(#E) + (std::string(#MASK) == "RuleMask" ? ".rule" : ".packed"), "memory_efficient.cuh", \
-        "memory_efficient<" #E "," #MASK ">", 256, 41728);
+        "memory_efficient<" #E "," #MASK ">", 256, smem_of_memory_efficient);
 #define NAIVE(E) add("naive." + short_name(#E), "naive.cuh", "naive<" #E ">", 128, 0);
 #define MERGE(E, PARTS) \
     add("merge." + short_name(#E) + (std::string(#PARTS) == "Chunks" ? ".chunks" : ".pair"), "merge.cuh", "merge<" #E "," #PARTS ">", 128, 0);

@@ -89,21 +89,33 @@ public:
         return {packing.cells_for(mask(), tile_rows_->data(), blocks_->data(), words_->data())};
     }
     static Dim3 dim(const kernels::Grid& g) { return {g.x, g.y, g.z}; }
-    // How many key blocks of this shape hold a score that some query sees: what a kernel may visit, by the reference's own `sees`.
-    uint64_t blocks_seen(int block_m, int block_n) const {
-        uint64_t seen = 0;
+    // What a kernel with tiles of this shape may do, by the reference's own `sees`.
+    struct Tiles {
+        uint64_t seen = 0, partial = 0;  // those in which some query sees some key; those of them in which some query does not see some key
+        uint64_t keys = 0, box_keys = 0; // of the tiles seen: below the batch's length, below the tensor's
+        uint64_t scores = 0;             // of the partial ones: of queries and keys below the batch's lengths
+    };
+    Tiles tiles(int block_m, int block_n) const {
+        Tiles all;
         const int64_t together = heads_as_rows ? group() : 1;
         for (int64_t b = 0; b < p.B; ++b)
             for (int64_t h = 0; h < p.Hq; h += together)
                 for (int64_t q0 = 0; q0 < p.Sq; q0 += block_m)
                     for (int64_t k0 = 0; k0 < p.Sk; k0 += block_n) {
-                        bool any = false;
-                        for (int64_t g = h; g < h + together && !any; ++g)
-                            for (int64_t i = q0; i < std::min(p.Sq, q0 + block_m) && !any; ++i)
-                                for (int64_t j = k0; j < std::min(p.Sk, k0 + block_n) && !any; ++j) any = p.sees(b, g, i, j);
-                        seen += any;
+                        const int64_t q1 = std::min({q0 + block_m, p.Sq, p.m(b)}), k1 = k0 + block_n;
+                        bool some = false, all_of_it = true;
+                        for (int64_t g = h; g < h + together; ++g)
+                            for (int64_t i = q0; i < q1 && !(some && !all_of_it); ++i)
+                                for (int64_t j = k0; j < k1 && !(some && !all_of_it); ++j) {
+                                    const bool sees = j < p.Sk && p.sees(b, g, i, j);
+                                    some |= sees, all_of_it &= sees;
+                                }
+                        if (!some) continue;
+                        const int64_t keys = std::min({k1, p.Sk, p.n(b)}) - k0;
+                        ++all.seen, all.keys += uint64_t(keys), all.box_keys += uint64_t(std::min(k1, p.Sk) - k0);
+                        if (!all_of_it) ++all.partial, all.scores += uint64_t((q1 - q0) * keys);
                     }
-        return seen;
+        return all;
     }
 
     // Partial results of `chunks` chunks; the caller merges them.
@@ -131,11 +143,12 @@ public:
     }
     void cancel() { cancellable = true, cancel_[0] = 1; }
     uint64_t visited() const { return visited_[0]; }
+    uint64_t bytes_of_K_read() const { return K_.bytes_read(); }
     std::vector<unsigned char> output() const { return {O_.data(), O_.data() + O_.size()}; }
     void clear() {
         std::memset(O_.data(), 0xFF, O_.size());
         std::memset(LSE_.data(), 0xFF, LSE_.size() * 4);
-        visited_[0] = 0;
+        visited_[0] = 0, K_.bytes_read() = 0;
     }
     unsigned char* raw(char which) const { return which == 'q' ? Q_.data() : which == 'k' ? K_.data() : V_.data(); }
 

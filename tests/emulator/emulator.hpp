@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 
-#include "lanes.hpp"
 #include "memory.hpp"
 
 #define __global__ inline
@@ -28,7 +27,7 @@ inline int __syncthreads_or(int v, emu::Where w = emu::Where::current()) { retur
 inline void __syncwarp(emu::Where w = emu::Where::current()) {
     int none = 0;
     emu::warp_collective(
-        "syncwarp", none, [](auto&) {}, w);
+        "syncwarp", none, [](auto&) { ++emu::meetings[emu::self->warp]; }, w);
 }
 template <class T>
 T __shfl_xor_sync(unsigned, T v, int mask, emu::Where w = emu::Where::current()) {
@@ -125,11 +124,12 @@ void write(T* p, T value, emu::Where w = emu::Where::current()) {
 }
 inline int read_fresh(const int* p, emu::Where w = emu::Where::current()) { return read(p, w); }
 inline void add(uint64_t* counter, uint64_t n, emu::Where w = emu::Where::current()) {
-    emu::access(counter, 8, 8, true, w);
+    emu::atomic_access(counter, 8, w);
     *counter += n;
 }
 inline int uniform(int x) { return x; }
 inline void hide_unless(uint32_t word, int bit, float& x) {
+    ++emu::stats.tested;
     if (!(word >> bit & 1)) x = -INFINITY;
 }
 inline uint32_t low_bits(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }

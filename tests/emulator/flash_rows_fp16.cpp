@@ -1,4 +1,3 @@
 #define ELEMENT fp16
-#define ELEMENT_TYPE reference::Type::f16
 #define ADD_ROWS add_flash_rows_fp16
 #include "flash_rows.inc"

@@ -35,6 +35,8 @@ inline Options options;
 
 struct Stats {
     uint64_t switches = 0, collectives = 0, mma = 0, ldmatrix = 0, bank_conflicts = 0, barriers = 0;
+    uint64_t tested = 0;       // scores whose mask was asked
+    Where first_conflict = {}; // of banks
 };
 inline Stats stats;
 
@@ -133,6 +135,7 @@ inline Block* block = nullptr;
 inline Lane* self = nullptr;
 inline Dim3 grid_dim;
 inline Clock clocks[kAgents];
+inline uint32_t meetings[kMaxWarps]; // how often all lanes of a warp have met where memory is ordered: __syncwarp and barriers, not shuffles and ballots
 
 inline std::string place(Where w) {
     const std::string file = w.file_name();
@@ -175,13 +178,19 @@ void rendezvous(Group& g, int member, const char* op, Operands& mine, Act act, W
         ++g.generation;
     }
 }
+void count_conflicts(int warp); // banks.hpp: what the lanes accessed since they last met makes whole instructions
 template <class Operands, class Act>
 void warp_collective(const char* op, Operands& mine, Act act, Where where) {
-    rendezvous(block->warps[size_t(self->warp)], self->lane, op, mine, act, where);
+    const auto met = [&](auto& slot) { count_conflicts(self->warp), act(slot); };
+    rendezvous(block->warps[size_t(self->warp)], self->lane, op, mine, met, where);
 }
 template <class Operands, class Act>
 void warpgroup_collective(const char* op, Operands& mine, Act act, Where where) {
-    rendezvous(block->warpgroups[size_t(self->warp / 4)], self->warp % 4 * 32 + self->lane, op, mine, act, where);
+    const auto met = [&](auto& slot) {
+        for (int w = self->warp / 4 * 4; w < self->warp / 4 * 4 + 4; ++w) count_conflicts(w);
+        act(slot);
+    };
+    rendezvous(block->warpgroups[size_t(self->warp / 4)], self->warp % 4 * 32 + self->lane, op, mine, met, where);
 }
 
 inline void join(Clock& a, const Clock& b) {
@@ -203,7 +212,7 @@ inline bool barrier(int id, int count, Where where, int vote = 0) {
             for (int w = 0; w < kMaxWarps; ++w)
                 if (in[w]) join(joined, clocks[w]);
             for (int w = 0; w < kMaxWarps; ++w)
-                if (in[w]) clocks[w] = joined, ++clocks[w].at[w];
+                if (in[w]) clocks[w] = joined, ++clocks[w].at[w], ++meetings[w], count_conflicts(w);
             for (void*& of_lane : slot)
                 if (of_lane) *static_cast<int*>(std::exchange(of_lane, nullptr)) = any;
         },
@@ -233,7 +242,8 @@ inline void lane_entry() {
         park();
     }
 }
-void begin_block(size_t smem_bytes); // memory.hpp
+void begin_launch(); // memory.hpp
+void begin_block(size_t smem_bytes);
 
 // Runs one block to its end or to its failure.
 inline void run_block(Block& b, Random& random) {
@@ -286,11 +296,13 @@ void launch(void (*kernel)(P...), Dim3 grid, Dim3 dim, size_t smem_bytes, const 
     b.warps.resize(size_t(n + 31) / 32), b.warpgroups.resize(size_t(n + 127) / 128);
     body = [&] { kernel(args...); };
     Random random(options.seed);
+    begin_launch();
     for (unsigned z = 0; z < grid.z && !b.failed; ++z)
         for (unsigned y = 0; y < grid.y && !b.failed; ++y)
             for (unsigned x = 0; x < grid.x && !b.failed; ++x) {
                 b.idx = {x, y, z};
                 for (int a = 0; a < kAgents; ++a) clocks[a] = {}, clocks[a].at[a] = 1;
+                std::fill(meetings, meetings + kMaxWarps, 0u);
                 b.mbarriers.clear(), b.async.clear(), b.wgmma.clear(), b.in_flight.clear(), b.fenced.clear();
                 for (Group& g : b.warpgroups) g = {}, g.size = 128, g.slot.assign(128, nullptr);
                 for (Group& g : b.warps) g = {}, g.size = 32, g.slot.assign(32, nullptr);
@@ -304,6 +316,7 @@ void launch(void (*kernel)(P...), Dim3 grid, Dim3 dim, size_t smem_bytes, const 
                 }
                 begin_block(smem_bytes);
                 run_block(b, random);
+                for (int w = 0; w < int(b.warps.size()); ++w) count_conflicts(w);
                 for (const Lane& l : b.lanes)
                     if (!b.failed && (!l.copies.empty() || !l.groups.empty())) {
                         for (const auto& group : l.groups)

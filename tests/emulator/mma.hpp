@@ -65,7 +65,7 @@ void ldmatrix_x4(uint32_t (&r)[4], const void* row, emu::Where w = emu::Where::c
     emu::smem_access(row, 16, false, "ldmatrix", w);
     emu::warp_collective(
         Trans ? "ldmatrix.trans" : "ldmatrix", me,
-        [](auto& slot) {
+        [w](auto& slot) {
             ++emu::stats.ldmatrix;
             for (size_t m = 0; m < 4; ++m) {
                 const uint16_t* rows[8];
@@ -73,7 +73,7 @@ void ldmatrix_x4(uint32_t (&r)[4], const void* row, emu::Where w = emu::Where::c
                 for (size_t i = 0; i < 8; ++i) {
                     rows[i] = static_cast<Op*>(slot[m * 8 + i])->row;
                     const uint32_t bank = 1u << (smem_address(rows[i]) / 16 % 8);
-                    if (banks & bank) ++emu::stats.bank_conflicts;
+                    if (banks & bank && !emu::stats.bank_conflicts++) emu::stats.first_conflict = w;
                     banks |= bank;
                 }
                 for (size_t l = 0; l < 32; ++l) {
@@ -91,6 +91,7 @@ inline void cp_async_16(void* dst, const void* src, int bytes, emu::Where w = em
     if (bytes && reinterpret_cast<uintptr_t>(src) % 16) emu::fail("cp.async of 16 bytes from a misaligned address", w);
     if (bytes) emu::global_access(src, size_t(bytes), false, w);
     emu::smem_access(dst, 16, true, "cp.async issued", w, emu::generic, emu::self->warp, emu::Content::in_flight);
+    emu::bank_access(smem_address(dst), 16, w);
     std::memset(dst, 0xFF, 16);
     const auto land = [=] {
         emu::smem_access(dst, 16, true, "cp.async landed", w);

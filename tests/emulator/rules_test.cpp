@@ -10,10 +10,14 @@ struct Outcome {
     std::string first;
 };
 template <class... P, class... A>
-Outcome run(void (*kernel)(P...), unsigned threads, size_t smem, const A&... args) {
+Outcome run_blocks(void (*kernel)(P...), unsigned blocks, unsigned threads, size_t smem, const A&... args) {
     emu::reset();
-    emu::launch(kernel, {1}, {threads}, smem, args...);
+    emu::launch(kernel, {blocks}, {threads}, smem, args...);
     return {emu::report.violations, emu::report.first};
+}
+template <class... P, class... A>
+Outcome run(void (*kernel)(P...), unsigned threads, size_t smem, const A&... args) {
+    return run_blocks(kernel, 1, threads, smem, args...);
 }
 void expect_found(const Outcome& o, const std::string& words) {
     EXPECT_GT(o.violations, 0u) << "nothing was found; expected: " << words;
@@ -203,6 +207,175 @@ TEST_F(Shared, AsynchronousCopyNeedsAWait) {
     EXPECT_EQ(run(copied<true>, 32, 512, in.data(), out.data()).violations, 0u) << emu::report.first;
     EXPECT_EQ(out[5], 20.f);
     expect_found(run(copied<false>, 32, 512, in.data(), out.data()), "not arrived");
+}
+
+// ---- banks of shared memory ------------------------------------------------------------
+using Banks = Lazy;
+template <class T>
+void strided(int stride) { // each lane stores at `stride` bytes after the lane before, and reads it again; twice, in a loop
+    for (int i = 0; i < 2; ++i) {
+        auto* at = reinterpret_cast<T*>(ptx::dynamic_smem() + threadIdx.x * unsigned(stride) + i * 8192);
+        ptx::write(at, T{});
+        ptx::read(at);
+    }
+}
+template <class T>
+uint64_t further_turns(int stride) { // of one of the four instructions
+    EXPECT_EQ(run(strided<T>, 32, 2 * 8192, stride).violations, 0u) << emu::report.first;
+    EXPECT_EQ(emu::stats.bank_conflicts % 4, 0u);
+    return emu::stats.bank_conflicts / 4;
+}
+TEST_F(Banks, GiveOneWordATurn) {
+    EXPECT_EQ(further_turns<float>(4), 0u);
+    EXPECT_EQ(further_turns<float>(4 * 33), 0u);
+    EXPECT_EQ(further_turns<float>(8), 1u);
+    EXPECT_EQ(further_turns<float>(16), 3u);
+    EXPECT_EQ(further_turns<float>(128), 31u);
+    EXPECT_EQ(emu::stats.first_conflict.file_name(), std::string(__FILE__));
+}
+TEST_F(Banks, WideAccessesGoByHalvesAndQuarters) {
+    EXPECT_EQ(further_turns<uint64_t>(8), 0u);
+    EXPECT_EQ(further_turns<uint64_t>(16), 2u * 1);
+    EXPECT_EQ(further_turns<Chunk>(16), 0u);
+    EXPECT_EQ(further_turns<Chunk>(32), 4u * 1);
+    EXPECT_EQ(further_turns<Chunk>(128), 4u * 7);
+}
+template <int kColumns>
+void two_rows() { // as memory_efficient stores P
+    float* row = reinterpret_cast<float*>(ptx::dynamic_smem()) + threadIdx.x / 16 * kColumns;
+    ptx::write(row + threadIdx.x % 16, 1.f);
+    __syncwarp();
+    ptx::read(row);                    // one word for all sixteen
+    ptx::read(row + threadIdx.x % 16); // an instruction of its own
+}
+TEST_F(Banks, OneWordServesAllWhoAsk) {
+    EXPECT_EQ(run(two_rows<80>, 32, 1024).violations, 0u) << emu::report.first;
+    EXPECT_EQ(emu::stats.bank_conflicts, 0u);
+    run(two_rows<65>, 32, 1024);
+    EXPECT_EQ(emu::stats.bank_conflicts, 2u); // the store and the last read
+    run(two_rows<64>, 32, 1024);
+    EXPECT_EQ(emu::stats.bank_conflicts, 3u);
+}
+void half_of_it_skips() { // two instructions on one line
+    float* mine = reinterpret_cast<float*>(ptx::dynamic_smem()) + threadIdx.x;
+    ptx::write(mine, 1.f), ptx::write(mine + 32, 1.f);
+    __syncwarp();
+    (threadIdx.x < 16 ? ptx::read(mine + 48) : 0), ptx::read(mine);
+}
+TEST_F(Banks, LanesThatSkipAnInstructionShareTheNext) {
+    EXPECT_EQ(run(half_of_it_skips, 32, 256).violations, 0u) << emu::report.first;
+    EXPECT_EQ(emu::stats.bank_conflicts, 0u);
+}
+template <int kPitch>
+void copied_rows(const float* in) { // two rows of four chunks
+    ptx::cp_async_16(ptx::dynamic_smem() + threadIdx.x / 4 * kPitch + threadIdx.x % 4 * 16, in + threadIdx.x * 4, 16);
+    ptx::cp_async_commit(), ptx::cp_async_wait<0>();
+}
+TEST_F(Banks, AsynchronousCopiesCount) {
+    emu::Buffer<float> in(32 * 4);
+    EXPECT_EQ(run(copied_rows<64>, 32, 1024, in.data()).violations, 0u) << emu::report.first;
+    EXPECT_EQ(emu::stats.bank_conflicts, 0u);
+    run(copied_rows<128>, 32, 1024, in.data());
+    EXPECT_EQ(emu::stats.bank_conflicts, 4u);
+}
+
+// ---- lanes of one warp -----------------------------------------------------------------
+using Lanes = Lazy;
+enum class Meet { not_at_all, at_shuffle, at_ballot, at_syncwarp, at_barrier };
+template <Meet kMeet>
+void meet_at() {
+    if (kMeet == Meet::at_shuffle) __shfl_xor_sync(~0u, 1, 1);
+    if (kMeet == Meet::at_ballot) __ballot_sync(~0u, true);
+    if (kMeet == Meet::at_syncwarp) __syncwarp();
+    if (kMeet == Meet::at_barrier) __syncthreads();
+}
+enum class Order { read_after_write, write_after_read, write_after_write };
+template <Order kOrder, Meet kMeet>
+void by_turns(float* x) { // of a buffer, or null: of shared memory
+    if (!x) x = reinterpret_cast<float*>(ptx::dynamic_smem());
+    float *mine = x + threadIdx.x, *other = x + (threadIdx.x ^ 1);
+    ptx::write(mine, 1.f);
+    ptx::read(mine); // a lane's own order needs no meeting
+    __syncwarp();
+    if (kOrder == Order::write_after_read) ptx::read(other);
+    else ptx::write(mine, 2.f);
+    meet_at<kMeet>();
+    if (kOrder == Order::write_after_read) ptx::write(mine, 3.f);
+    if (kOrder == Order::read_after_write) ptx::read(other);
+    if (kOrder == Order::write_after_write) ptx::write(other, 3.f);
+}
+template <Order kOrder>
+void expect_met(float* x) {
+    for (const uint64_t seed : {0, 1, 2}) { // whichever lane comes first
+        emu::options.seed = seed;
+        EXPECT_EQ(run(by_turns<kOrder, Meet::at_syncwarp>, 32, 128, x).violations, 0u) << emu::report.first;
+        EXPECT_EQ(run(by_turns<kOrder, Meet::at_barrier>, 32, 128, x).violations, 0u) << emu::report.first;
+        for (const Outcome& o : {run(by_turns<kOrder, Meet::not_at_all>, 32, 128, x), run(by_turns<kOrder, Meet::at_shuffle>, 32, 128, x),
+                                 run(by_turns<kOrder, Meet::at_ballot>, 32, 128, x)})
+            expect_found(o, "no __syncwarp between");
+    }
+}
+TEST_F(Lanes, OfAWarpMeetBeforeTheySeeEachOthersStores) {
+    emu::Buffer<float> global(32);
+    for (float* x : {static_cast<float*>(nullptr), global.data()}) {
+        expect_met<Order::read_after_write>(x);
+        expect_met<Order::write_after_read>(x);
+        expect_met<Order::write_after_write>(x);
+    }
+}
+void halves(fp16* x) { ptx::write(x + threadIdx.x, fp16{}); }
+template <bool kBarrier>
+void across_warps(float* x) {
+    ptx::write(x + threadIdx.x, 1.f);
+    if (kBarrier) __syncthreads();
+    ptx::read(x + (threadIdx.x ^ 32));
+}
+void across_blocks(float* x) {
+    if (blockIdx.x == 0) ptx::write(x, 1.f);
+    ptx::read(x);
+}
+void add_up(uint64_t* sum) { ptx::add(sum, 1); }
+TEST_F(Lanes, OfABlockShareGlobalMemoryAtBarriers) {
+    emu::Buffer<float> x(64);
+    emu::Buffer<fp16> narrow(32);
+    emu::Buffer<uint64_t> sum(1);
+    EXPECT_EQ(run(halves, 32, 0, narrow.data()).violations, 0u) << emu::report.first;
+    EXPECT_EQ(run(across_warps<true>, 64, 0, x.data()).violations, 0u) << emu::report.first;
+    expect_found(run(across_warps<false>, 64, 0, x.data()), "race on global byte");
+    EXPECT_EQ(run_blocks(across_blocks, 1, 1, 0, x.data()).violations, 0u) << emu::report.first;
+    expect_found(run_blocks(across_blocks, 2, 1, 0, x.data()), "no launch between");
+    EXPECT_EQ(run_blocks(add_up, 2, 64, 0, sum.data()).violations, 0u) << emu::report.first; // atomics are no race
+    EXPECT_EQ(sum[0], 128u);
+}
+
+// ---- what a kernel cannot misreport ----------------------------------------------------
+using Counts = Lazy;
+template <int kTimes>
+void reads(const bf16* K) {
+    for (int i = 0; i < kTimes; ++i) ptx::read(K + threadIdx.x);
+    ptx::cp_async_16(ptx::dynamic_smem() + threadIdx.x * 16, K + threadIdx.x * 8, threadIdx.x % 2 ? 16 : 0);
+    ptx::cp_async_commit(), ptx::cp_async_wait<0>();
+}
+TEST_F(Counts, BytesReadOfABuffer) {
+    emu::Buffer<bf16> K(256), other(256);
+    EXPECT_EQ(run(reads<1>, 32, 512, K.data()).violations, 0u) << emu::report.first;
+    EXPECT_EQ(K.bytes_read(), 32 * 2u + 16 * 16);
+    K.bytes_read() = 0;
+    run(reads<2>, 32, 512, K.data());
+    EXPECT_EQ(K.bytes_read(), 2 * 32 * 2u + 16 * 16);
+    EXPECT_EQ(other.bytes_read(), 0u);
+}
+template <bool kTest>
+void hides(int keys) {
+    auto S = Accum<16, 64>::zero();
+    const RowRule rule{16, keys, -1 << 30, 1 << 30, 1 << 30, 0, 1, 0};
+    if (kTest) hide(S, RuleMask{}.bits<16, 64>({}, rule, 0, 0, 0));
+}
+TEST_F(Counts, ScoresTested) {
+    run(hides<true>, 32, 0, 64); // nothing is hidden, and all is asked
+    EXPECT_EQ(emu::stats.tested, 16u * 64);
+    run(hides<false>, 32, 0, 64);
+    EXPECT_EQ(emu::stats.tested, 0u);
 }
 
 // ---- global memory, divergence ---------------------------------------------------------
