@@ -6,8 +6,8 @@ namespace Attention;
 /// <summary>What a call of <see cref="ScaledDotProductAttention"/> may be told beyond its tensors. All defaults are the formula's.</summary>
 public sealed record AttentionOptions
 {
-    /// <summary>Where to compute; null: the context that owns Q, else the CPU with its defaults. Spans are host memory: they are never copied to another
-    /// device.</summary>
+    /// <summary>Where to compute; null: the context that owns Q, else the CPU with its defaults. Spans are host memory: with them a GPU is refused
+    /// here, while <see cref="AttentionPlan"/>.Run of a plan made on one copies them.</summary>
     public AttentionContext? Context { get; init; }
 
     /// <summary>What is added to the scores; null: nothing.</summary>
@@ -198,7 +198,8 @@ public static unsafe class ScaledDotProductAttention
         return context.Device.Type == AttentionDeviceType.Cpu
             ? context
             : throw new ArgumentException(
-                $"options.Context is on {context.Device}; spans are host memory, and nothing is copied unseen: Upload them", nameof(options));
+                $"options.Context is on {context.Device}; spans are host memory, and nothing is copied unseen: Upload them, or run a plan of that context, which copies",
+                nameof(options));
     }
 
     private static void CheckLength(int length, ReadOnlySpan<long> shape, string name)

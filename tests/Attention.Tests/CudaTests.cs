@@ -32,8 +32,14 @@ internal sealed class CudaTests
 
     private static void IsRight(AttentionTensor output, Mask mask)
     {
-        Half[] met = new Half[B * H * S * D], right = Right(mask);
+        Half[] met = new Half[B * H * S * D];
         output.Download<Half>(met);
+        IsRight(met, mask);
+    }
+
+    private static void IsRight(Half[] met, Mask mask)
+    {
+        Half[] right = Right(mask);
         for (int i = 0; i < met.Length; i++)
         {
             Assert.That((double)met[i], Is.EqualTo((double)right[i]).Within(2e-3), $"element {i}");
@@ -59,7 +65,18 @@ internal sealed class CudaTests
         Assert.That(context.InstructionSet, Does.StartWith("sm_"));
         Assert.That(context.Explanation, Does.Contain("usable GPU"));
         AttentionContextInfo info = context.Describe();
+        Assert.That(info.Device, Is.EqualTo(context.Device));
         Assert.That(info.MemoryTotal, Is.GreaterThan(0).And.GreaterThanOrEqualTo(info.MemoryFree));
+    }
+
+    [Test]
+    public void Auto_leaves_float32_to_memory_efficient_and_says_why()
+    {
+        using AttentionPlan plan = OnGpu.Plan(AttentionProblem.For(AttentionDType.Float32, s_shape, s_shape, s_shape));
+        Assert.That(plan.Backend, Is.EqualTo(AttentionBackend.MemoryEfficient));
+        Assert.That(plan.Refusals.Select(refusal => (refusal.Backend, refusal.Reason)), Is.EqualTo(new[] { (AttentionBackend.Flash, RefusalReason.DType) }));
+        Assert.That(plan.Refusals[0].Text, Does.Contain("float32"));
+        Assert.That(plan.ToString(), Is.EqualTo($"memory-efficient ({plan.Kernel}); refused: {plan.Refusals[0]}"));
     }
 
     [Test]
@@ -68,13 +85,52 @@ internal sealed class CudaTests
         Assert.That(() => AttentionContext.Create(AttentionDevice.Cuda(99)), Throws.InstanceOf<CudaException>().With.Message.Contains("99"));
     }
 
+    private static IEnumerable<AttentionDevice> Gpus => AttentionRuntime.Describe().Devices.Where(device => device.Type == AttentionDeviceType.Cuda);
+
     [Test]
-    public void It_passes_its_own_test()
+    public void Every_device_is_described_and_passes_its_own_test()
     {
-        IReadOnlyList<SelfTestResult> results = OnGpu.SelfTest();
-        Assert.That(results, Has.Count.EqualTo(8), "flash takes no float32");
-        Assert.That(results.Where(r => !r.Passed), Is.Empty);
-        Assert.That(results.Select(r => r.Kernel), Is.All.StartsWith("cuda."));
+        List<string> architectures = [];
+        foreach (AttentionDevice device in Gpus)
+        {
+            using AttentionContext context = AttentionContext.Create(device);
+            AttentionContextInfo info = context.Describe();
+            Assert.That((context.Device, info.Device, info.InstructionSet), Is.EqualTo((device, device, context.InstructionSet)));
+            Assert.That(context.Explanation, Does.Contain($"{device} was asked for"));
+            Assert.That(info.DeviceName, Is.Not.Empty.And.EqualTo(context.DeviceName));
+            Assert.That(info.Workers, Is.GreaterThan(0));
+            IReadOnlyList<SelfTestResult> results = context.SelfTest();
+            bool tensorCores = int.Parse(info.InstructionSet["sm_".Length..]) >= 80;
+            Assert.That(results, Has.Count.EqualTo(tensorCores ? 8 : 6), "flash takes no float32, and nothing before sm_80");
+            Assert.That(results.Where(r => !r.Passed), Is.Empty);
+            Assert.That(results.Select(r => r.Kernel), Is.All.StartsWith("cuda."));
+            architectures.Add(info.InstructionSet);
+        }
+        if (Suite.Emulated)
+        {
+            Assert.That(architectures, Is.EqualTo(new[] { "sm_90", "sm_80", "sm_75" }), "of the driver without a GPU");
+        }
+    }
+
+    [Test]
+    public void Each_device_computes_with_its_own_memory_alone()
+    {
+        using AttentionTensor elsewhere = OnGpu.Upload<Half>(Numbers(1), s_shape);
+        foreach (AttentionDevice device in Gpus)
+        {
+            using AttentionContext context = AttentionContext.Create(device);
+            using AttentionTensor q = context.Upload<Half>(Numbers(1), s_shape), k = context.Upload<Half>(Numbers(2), s_shape), v = context.Upload<Half>(Numbers(3), s_shape);
+            using AttentionTensor output = context.Allocate<Half>(s_shape);
+            Assert.That(output.Device, Is.EqualTo(device));
+            using AttentionPlan plan = context.Plan(AttentionProblem.For(q, k, v) with { Mask = MaskKind.Causal });
+            plan.Run(q, k, v, output, Mask.Causal);
+            IsRight(output, Mask.Causal);
+            if (device != OnGpu.Device)
+            {
+                Assert.That(
+                    () => plan.Run(q, elsewhere, v, output, Mask.Causal), Throws.ArgumentException.With.Property("ParamName").EqualTo("k").And.Message.Contains($"{OnGpu.Device}"));
+            }
+        }
     }
 
     [TestCase(AttentionBackend.Flash)]
@@ -110,6 +166,64 @@ internal sealed class CudaTests
         result.Download<Half>(alone);
         Assert.That(all[(3 * alone.Length)..], Is.EqualTo(alone));
         Assert.That(all[..alone.Length], Is.EqualTo(Numbers(1)), "nothing else was written");
+    }
+
+    [Test]
+    public void A_context_a_stream_and_memory_of_others_are_used_and_left_to_them()
+    {
+        const int Count = B * H * S * D;
+        Half[] Pinned(int seed)
+        {
+            Half[] copy = GC.AllocateArray<Half>(Count, pinned: true);
+            Numbers(seed).CopyTo(copy, 0);
+            return copy;
+        }
+        _ = Right(Mask.Causal); // the process's own context, before anything counts what lives
+        long before = Live.Objects(), faults = Others.Faults;
+        using (Others theirs = new())
+        {
+            Half[][] numbers = [Pinned(1), Pinned(2), Pinned(3)];
+            nint[] at = [.. Enumerable.Range(0, 4).Select(_ => theirs.Allocate(Count * 2))];
+            AttentionContext context = AttentionContext.Create(AttentionDevice.Cuda(), new() { NativeContext = theirs.Context });
+            AttentionTensor Tensor(int part) => AttentionTensor.FromDevicePointer(at[part], AttentionDType.Float16, s_shape, device: context.Device);
+            AttentionTensor q = Tensor(0), k = Tensor(1), v = Tensor(2), output = Tensor(3);
+            AttentionPlan plan = context.Plan(AttentionProblem.For(q, k, v) with { Mask = MaskKind.Causal }, BackendPolicy.Only(AttentionBackend.Flash));
+            plan.Warmup();
+            AttentionStream stream = context.WrapStream(theirs.Stream);
+            // Theirs, ours, theirs on one stream, and nothing is waited for between.
+            for (int part = 0; part < numbers.Length; part++)
+            {
+                theirs.Put(at[part], numbers[part]);
+            }
+            Task<RunReport> run = plan.RunAsync(q, k, v, output, Mask.Causal, stream: stream);
+            Array.ForEach<IDisposable>([q, k, v, output, stream, plan, context], ours => ours.Dispose());
+            IsRight(theirs.Fetch(at[3], Count), Mask.Causal);
+            Assert.That(run.Wait(TimeSpan.FromSeconds(60)), Is.True);
+            Assert.That(Live.Objects(), Is.EqualTo(before), Live.Text());
+            Assert.That(Others.Current, Is.EqualTo(theirs.Context), "the thread has the context it had");
+            Assert.That(theirs.Fetch(at[0], Count), Is.EqualTo(Numbers(1)), "their context, stream and memory are as they were");
+        }
+        Assert.That(Others.Faults, Is.EqualTo(faults));
+    }
+
+    [Test]
+    public void On_a_stream_that_is_captured_an_asynchronous_run_is_refused()
+    {
+        using Others theirs = new();
+        using AttentionContext context = AttentionContext.Create(AttentionDevice.Cuda(), new() { NativeContext = theirs.Context });
+        using AttentionTensor q = context.Upload<Half>(Numbers(1), s_shape), output = context.Allocate<Half>(s_shape);
+        using AttentionPlan plan = context.Plan(AttentionProblem.For(q, q, q));
+        plan.Warmup();
+        using AttentionStream stream = context.WrapStream(theirs.Stream);
+        theirs.Capture(true);
+        try
+        {
+            Assert.That(() => plan.RunAsync(q, q, q, output, stream: stream), Throws.ArgumentException.With.Message.Contains("captured"));
+        }
+        finally
+        {
+            theirs.Capture(false);
+        }
     }
 
     [Test]
@@ -218,13 +332,20 @@ internal sealed class CudaTests
     [Test]
     public void Memory_is_counted_and_given_back()
     {
+        const long Bytes = 100 << 20;
         using AttentionContext context = AttentionContext.Create(AttentionDevice.Cuda());
-        using (AttentionTensor tensor = context.Allocate<byte>([1 << 20]))
+        using (AttentionTensor tensor = context.Allocate<byte>([Bytes]))
         {
-            Assert.That(context.Describe().LiveBytes, Is.EqualTo(1 << 20));
+            Assert.That(context.Describe().LiveBytes, Is.EqualTo(Bytes));
         }
+        using (context.Allocate<byte>([1])) // waits for what was freed before it
+        {
+        }
+        AttentionContextInfo kept = context.Describe();
+        Assert.That(kept.LiveBytes, Is.Zero);
+        Assert.That(kept.ScratchBytes, Is.GreaterThanOrEqualTo(Bytes), "what was freed is kept for the next");
         context.Trim();
-        Assert.That(context.Describe().LiveBytes, Is.Zero);
+        Assert.That(context.Describe().ScratchBytes, Is.LessThan(Bytes), "and given back when it is asked for");
         Assert.That(() => context.Allocate<byte>([1L << 50]), Throws.InstanceOf<DeviceOutOfMemoryException>()
             .With.Property("Asked").EqualTo(1L << 50).And.Property("Free").GreaterThan(0).And.Message.Contains("CUDA_ERROR_OUT_OF_MEMORY"));
     }

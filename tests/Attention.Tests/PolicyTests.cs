@@ -4,10 +4,17 @@ namespace Attention.Tests;
 [TestFixture]
 internal sealed class PolicyTests
 {
-    private static AttentionProblem Problem(AttentionDType dtype = AttentionDType.Float32, long length = 100, long d = 64, long dv = 64) =>
+    // float16: what flash takes on every device.
+    private static AttentionProblem Problem(AttentionDType dtype = AttentionDType.Float16, long length = 100, long d = 64, long dv = 64) =>
         AttentionProblem.For(dtype, [2, 4, length, d], [2, 2, length, d], [2, 2, length, dv]);
 
     private static AttentionContext Context => Contexts.Cpu;
+
+    private static AttentionContext On(string device)
+    {
+        Contexts.Needs(device);
+        return Contexts.Of(device);
+    }
 
     private static AttentionProblem Spread() => Problem() with { KeyStrides = new(2 * 100 * 128, 100 * 128, 128, 2) };
 
@@ -52,48 +59,70 @@ internal sealed class PolicyTests
         Assert.That(Reasons().Select(data => (RefusalReason)data.Arguments[0]!).Distinct().Concat(gpus), Is.EquivalentTo(Enum.GetValues<RefusalReason>()));
     }
 
-    [Test]
-    public void Auto_takes_flash_then_memory_efficient_then_naive()
+    [TestCase("cpu")]
+    [TestCase("cuda")]
+    public void Auto_takes_flash_then_memory_efficient_then_naive(string device)
     {
+        AttentionContext context = On(device);
         AttentionBackend Chosen(AttentionProblem problem)
         {
-            using AttentionPlan plan = Context.Plan(problem);
+            using AttentionPlan plan = context.Plan(problem);
             return plan.Backend;
         }
         Assert.That(Chosen(Problem()), Is.EqualTo(AttentionBackend.Flash));
         Assert.That(Chosen(Spread()), Is.EqualTo(AttentionBackend.MemoryEfficient));
         Assert.That(Chosen(Problem(d: 513)), Is.EqualTo(AttentionBackend.MemoryEfficient));
         Assert.That(Chosen(Problem() with { Probabilities = true }), Is.EqualTo(AttentionBackend.Naive));
-        Assert.That(Chosen(Problem(AttentionDType.Float64)), Is.EqualTo(AttentionBackend.Naive));
+        AttentionProblem float64 = Problem(AttentionDType.Float64);
+        if (device == "cpu")
+        {
+            Assert.That(Chosen(float64), Is.EqualTo(AttentionBackend.Naive));
+        }
+        else
+        {
+            Assert.That(() => Chosen(float64), Throws.TypeOf<BackendRefusedException>().With.Property("Refusals").Count.EqualTo(3));
+        }
     }
 
-    [Test]
-    public void A_plan_says_what_runs_and_who_refused()
+    [TestCase("cpu")]
+    [TestCase("cuda")]
+    public void A_plan_says_what_runs_and_who_refused(string device)
     {
-        using AttentionPlan plain = Context.Plan(Problem());
+        AttentionContext context = On(device);
+        using AttentionPlan plain = context.Plan(Problem());
         Assert.That(plain.ToString(), Is.EqualTo($"flash ({plain.Kernel})"));
-        using AttentionPlan spread = Context.Plan(Spread());
+        Assert.That(plain.Kernel, Does.StartWith(device));
+        using AttentionPlan spread = context.Plan(Spread());
         Assert.That(spread.ToString(), Does.StartWith($"memory-efficient ({spread.Kernel}); refused: flash: "));
         Assert.That(spread.Refusals.Select(refusal => refusal.Backend), Is.EqualTo(new[] { AttentionBackend.Flash }));
     }
 
-    [Test]
-    public void Prefer_orders_and_only_forbids()
+    [TestCase("cpu")]
+    [TestCase("cuda")]
+    public void Prefer_orders_and_only_forbids(string device)
     {
-        using AttentionPlan preferred = Context.Plan(Problem(), BackendPolicy.Prefer(AttentionBackend.Naive));
+        AttentionContext context = On(device);
+        using AttentionPlan preferred = context.Plan(Problem(), BackendPolicy.Prefer(AttentionBackend.Naive));
         Assert.That(preferred.Backend, Is.EqualTo(AttentionBackend.Naive));
-        using AttentionPlan second = Context.Plan(Spread(), BackendPolicy.Only(AttentionBackend.Flash, AttentionBackend.Naive));
+        using AttentionPlan second = context.Plan(Spread(), BackendPolicy.Only(AttentionBackend.Flash, AttentionBackend.Naive));
         Assert.That(second.Backend, Is.EqualTo(AttentionBackend.Naive));
+        Assert.That(() => context.Plan(Spread(), BackendPolicy.Only(AttentionBackend.Flash)), Throws.TypeOf<BackendRefusedException>().With.Message.Contains("only(flash)"));
         Assert.That(BackendPolicy.Prefer(AttentionBackend.Naive).Order, Is.EqualTo(new[] { AttentionBackend.Naive, AttentionBackend.Flash, AttentionBackend.MemoryEfficient }));
     }
 
-    [Test]
-    public void Naive_has_a_ceiling_of_memory()
+    [TestCase("cpu")]
+    [TestCase("cuda")]
+    public void Naive_has_a_ceiling_of_memory(string device)
     {
-        AttentionProblem problem = Problem() with { Probabilities = true };
-        Assert.That(() => Context.Plan(problem, BackendPolicy.Auto with { NaiveMemoryCeiling = 1000 }), Throws.TypeOf<BackendRefusedException>().With.Message.Contains("1000"));
-        using AttentionPlan plan = Context.Plan(problem, BackendPolicy.Auto with { NaiveMemoryCeiling = 1 << 20 });
+        AttentionContext context = On(device);
+        AttentionProblem problem = Problem();
+        BackendPolicy Under(long bytes) => BackendPolicy.Only(AttentionBackend.Naive) with { NaiveMemoryCeiling = bytes };
+        Assert.That(() => context.Plan(problem, Under(1000)), Throws.TypeOf<BackendRefusedException>().With.Message.Contains("1000"));
+        using AttentionPlan plan = context.Plan(problem, Under(1 << 20));
         Assert.That(plan.WorkspaceBytes, Is.GreaterThan(1000).And.LessThanOrEqualTo(1 << 20));
+        using AttentionPlan auto = context.Plan(problem, BackendPolicy.Auto with { NaiveMemoryCeiling = plan.WorkspaceBytes - 1 });
+        Refusal refusal = auto.Refusals.Single();
+        Assert.That((refusal.Backend, refusal.Reason, refusal.Met, refusal.Limit), Is.EqualTo((AttentionBackend.Naive, RefusalReason.MemoryCeiling, plan.WorkspaceBytes, plan.WorkspaceBytes - 1)));
     }
 
     [Test]
@@ -111,13 +140,15 @@ internal sealed class PolicyTests
         Assert.That(() => BackendPolicy.Prefer((AttentionBackend)9), Throws.ArgumentException.With.Message.Contains("9"));
     }
 
-    [Test]
-    public void Deterministic_picks_the_same_kernel_for_any_batch_and_heads()
+    [TestCase("cpu")]
+    [TestCase("cuda")]
+    public void Deterministic_picks_the_same_kernel_for_any_batch_and_heads(string device)
     {
+        AttentionContext context = On(device);
         string Kernel(long batch, long heads, long queries)
         {
             AttentionProblem problem = Problem() with { Batch = batch, QueryHeads = heads, KeyHeads = heads, Queries = queries, Keys = 4096 };
-            using AttentionPlan plan = Context.Plan(problem, BackendPolicy.Auto with { Deterministic = true });
+            using AttentionPlan plan = context.Plan(problem, BackendPolicy.Auto with { Deterministic = true });
             return $"{plan.Kernel} {plan.TileQueries}x{plan.TileKeys} by {plan.KeyChunk}";
         }
         foreach (long queries in new[] { 1L, 4, 512 })
@@ -126,10 +157,11 @@ internal sealed class PolicyTests
         }
     }
 
-    [Test]
-    public void A_contexts_policy_is_its_plans()
+    [TestCase("cpu")]
+    [TestCase("cuda")]
+    public void A_contexts_policy_is_its_plans(string device)
     {
-        using AttentionContext naive = AttentionContext.Create(AttentionDevice.Cpu, new() { Workers = 1, Policy = BackendPolicy.Only(AttentionBackend.Naive) });
+        using AttentionContext naive = AttentionContext.Create(On(device).Device, new() { Workers = 1, Policy = BackendPolicy.Only(AttentionBackend.Naive) });
         using AttentionPlan plan = naive.Plan(Problem()), own = naive.Plan(Problem(), BackendPolicy.Auto);
         Assert.That((plan.Backend, own.Backend), Is.EqualTo((AttentionBackend.Naive, AttentionBackend.Flash)));
     }

@@ -75,12 +75,14 @@ internal sealed class ProcessTests
         Assert.That(Lines(outcome.Out)[0], Does.StartWith("ArgumentException: ").And.Contain("mmx").And.Contain("avx2").And.Contain("generic"));
     }
 
-    [Test]
-    public void Sixty_four_runs_complete_on_a_pool_of_one_thread()
+    [TestCase("cpu")]
+    [TestCase("cuda")]
+    public void Sixty_four_runs_complete_on_a_pool_of_one_thread(string device)
     {
-        Outcome outcome = Child.Start("one-thread", new() { ["DOTNET_PROCESSOR_COUNT"] = "1" });
+        Contexts.Needs(device);
+        Outcome outcome = Child.Start("one-thread", new() { ["DOTNET_PROCESSOR_COUNT"] = "1" }, device);
         Assert.That(outcome.Code, Is.Zero, outcome.Out + outcome.Error);
-        Assert.That(outcome.Out, Does.StartWith("64 runs"));
+        Assert.That(outcome.Out, Does.StartWith($"64 runs of {device}.flash"));
     }
 
     [Test]

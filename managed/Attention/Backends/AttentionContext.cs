@@ -277,8 +277,8 @@ public sealed unsafe class AttentionContext : IDisposable
         return new(this, new(value));
     }
 
-    /// <summary>A stream made by others, who keep it alive: CUDA's CUstream.</summary>
-    /// <param name="nativeStream">Its address.</param>
+    /// <summary>A stream made by others, who keep it alive until this one is disposed and its runs are done: CUDA's CUstream, of this context's CUcontext.</summary>
+    /// <param name="nativeStream">Its address; 0 = CUDA's legacy stream.</param>
     /// <exception cref="NotSupportedException">The CPU has no streams of others.</exception>
     /// <exception cref="ObjectDisposedException">The context was disposed.</exception>
     public AttentionStream WrapStream(nint nativeStream)

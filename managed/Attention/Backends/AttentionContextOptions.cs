@@ -6,7 +6,8 @@ public sealed record AttentionContextOptions
     /// <summary>On the CPU: how many threads may compute at once, callers included, 1..1024; 0 = the CPU quota (affinity and cgroup cpu.max).</summary>
     public int Workers { get; init; }
 
-    /// <summary>On a GPU: a CUcontext made by others; 0 = the device's primary context.</summary>
+    /// <summary>On a GPU: a CUcontext made by others; 0 = the device's primary context. Whoever made it keeps it until this context, and all that was made in
+    /// it, are disposed and their runs done.</summary>
     public nint NativeContext { get; init; }
 
     /// <summary>Which backends its plans may take where none is said.</summary>
