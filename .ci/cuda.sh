@@ -29,4 +29,4 @@ else
 fi
 googletest "the CUDA device over a driver without a GPU" build/emulator/tests/cuda/cuda_tests
 checks "what a machine with a GPU will be asked, without one" bench/gpu/check.sh build/emulator
-check "a GPU's API over a driver without one" tests/cuda/managed.sh build/emulator $nunit_tests build/release/native/libattention.so
+check "a GPU's API over a driver without one" tests/cuda/managed.sh $($full && echo --full) build/emulator $nunit_tests build/release/native/libattention.so

@@ -102,11 +102,11 @@ void Stream::enqueue(std::function<void()> work) {
 }
 
 void Stream::afterwards(std::function<void()> work, bool always, std::function<void(::cuda::Event)> wait) {
-    const std::shared_ptr<const cuda::Device> gpu = context->gpu;
+    std::shared_ptr<const cuda::Device> gpu = context->gpu;
     const cuda::Device::Current current(*gpu);
     const ::cuda::Event event = gpu->event();
     gpu->check(gpu->driver().event_record(event, native), "recording an event");
-    enqueue([queue = queue_.get(), gpu, event, always, work = std::move(work), wait = std::move(wait)] {
+    enqueue([queue = queue_.get(), gpu, event, always, work = std::move(work), wait = std::move(wait)]() mutable {
         try {
             const cuda::Device::Current inside(*gpu);
             wait ? wait(event) : gpu->await(event);
@@ -115,6 +115,7 @@ void Stream::afterwards(std::function<void()> work, bool always, std::function<v
             queue->note_failure();
             if (!always) return;
         }
+        gpu = nullptr; // whoever is told may let go of the rest, and then end the context
         work();
     });
 }

@@ -101,6 +101,34 @@ TEST_F(Gpu, AContextOfOthersThatCannotBeUsedIsLeftAsItWas) {
     ASSERT_EQ(fake<int (*)(void*)>("cuCtxDestroy_v2")(theirs), 0);
 }
 
+TEST_F(Gpu, AContextOfOthersMayEndOnceTheLastRunIsTold) {
+    using Create = int (*)(void**, unsigned, int);
+    using Pop = int (*)(void**);
+    using Destroy = int (*)(void*);
+    struct {
+        void* theirs = nullptr;
+        attn_context context = nullptr;
+        attn_stream stream = nullptr;
+        std::atomic<bool> ended = false;
+    } all;
+    void* out = nullptr;
+    ASSERT_EQ(fake<Create>("cuCtxCreate_v2")(&all.theirs, 0, kAmpere), 0);
+    ASSERT_EQ(fake<Pop>("cuCtxPopCurrent_v2")(&out), 0);
+    attn_context_options options{};
+    options.size = sizeof options, options.device_type = ATTN_DEVICE_CUDA, options.device = kAmpere, options.native_context = all.theirs;
+    ASSERT_TRUE(succeeded(attn_context_create(&options, &all.context)));
+    ASSERT_TRUE(succeeded(attn_stream_wrap(all.context, nullptr, &all.stream)));
+    const auto told = [](void* user, attn_status, const char*) {
+        auto& a = *static_cast<decltype(all)*>(user);
+        attn_stream_destroy(a.stream), attn_context_destroy(a.context);
+        fake<Destroy>("cuCtxDestroy_v2")(a.theirs);
+        a.ended = true;
+    };
+    ASSERT_TRUE(succeeded(attn_stream_on_complete(all.stream, told, &all)));
+    while (!all.ended) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(50)); // what the stream's thread would do late, it has done
+}
+
 TEST_F(Gpu, LeavesTheThreadsContextAlone) {
     void *theirs = nullptr, *met = nullptr, *out = nullptr;
     using Create = int (*)(void**, unsigned, int);

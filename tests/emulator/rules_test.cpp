@@ -368,7 +368,7 @@ TEST_F(Counts, BytesReadOfABuffer) {
 template <bool kTest>
 void hides(int keys) {
     auto S = Accum<16, 64>::zero();
-    const RowRule rule{16, keys, -1 << 30, 1 << 30, 1 << 30, 0, 1, 0};
+    const RowRule rule{16, keys, -1 << 30, 1 << 30, 1 << 30, 0, 1, 0, 0};
     if (kTest) hide(S, RuleMask{}.bits<16, 64>({}, rule, 0, 0, 0));
 }
 TEST_F(Counts, ScoresTested) {
