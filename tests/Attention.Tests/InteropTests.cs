@@ -29,10 +29,6 @@ internal sealed class InteropTests
     public async Task Memory_and_streams_of_ILGPU_are_used_where_they_are(string device)
     {
         Contexts.Needs(device);
-        if (device == "cuda" && Suite.Emulated)
-        {
-            Assert.Ignore(BackendFixture.NoCuda); // for ILGPU, which takes the system's driver alone
-        }
         Problem p = RandomProblems.Shaped(new Random(1), Element.F32, B, H, H, S, S, D, D) with { Causal = true };
         using Context ilgpu = ILGPU.Context.Create(builder => _ = device == "cuda" ? builder.Cuda() : builder.CPU());
         using Accelerator theirs = ilgpu.Devices[0].CreateAccelerator(ilgpu);
