@@ -73,7 +73,7 @@ inline ColumnStrides columns(const Device& d) { return {d.sample.Q.strides[3], d
 template <class Mask>
 struct Counted : Mask {
     template <class... A>
-    static bool sees(const A&... a) {
+    bool sees(const A&... a) const {
         ++emu::stats.tested;
         return Mask::sees(a...);
     }
