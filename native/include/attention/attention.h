@@ -226,7 +226,7 @@ typedef enum attn_problem_flag {
     ATTN_HAS_SCALE = 2,          /* scale counts (zero and negative are legal); otherwise 1 / sqrt(D) */
     ATTN_WANT_LSE = 4,           /* run writes LSE [B, Hq, Sq] float32, contiguous */
     ATTN_WANT_PROBABILITIES = 8, /* run writes P [B, Hq, Sq, Sk] float32, contiguous; naive only */
-    ATTN_DETERMINISTIC = 16      /* kernels are picked from Sq, Sk, D, Dv, dtype and kinds of mask alone, never from B or heads (and where strides rule one out) */
+    ATTN_DETERMINISTIC = 16      /* kernels are picked from Sq, Sk, D, Dv, dtype, kinds of mask and what strides rule out, never from B or heads */
 } attn_problem_flag;
 
 typedef enum attn_score_term { ATTN_TERM_BIAS = 1, ATTN_TERM_ALIBI = 2 } attn_score_term;
