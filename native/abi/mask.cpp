@@ -233,8 +233,7 @@ PackedCells PreparedMask::packed_for(const Problem& p, const cuda::Choice& c, co
         gpu.check(gpu.driver().event_record(form->made, on), "recording an event");
         if (captured) gpu.await(form->made);
     } catch (...) {
-        const cuda::Device::Uncaptured waiting(gpu);
-        gpu.driver().stream_synchronize(on); // a pass that was put on it still writes to the form's memory
+        gpu.settle(on); // a pass that was put on it still writes to the form's memory
         throw;
     }
     bytes_ += form->memory.bytes(), count(form->memory.bytes());

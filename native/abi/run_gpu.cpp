@@ -121,7 +121,7 @@ void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
         try {
             launch(*run, gpu, stream, captured);
         } catch (...) {
-            if (!captured) gpu.driver().stream_synchronize(stream); // what was put on it may still read what the run holds
+            if (!captured) gpu.settle(stream); // what was put on it may still read what the run holds
             throw;
         }
     }
@@ -130,7 +130,7 @@ void run_on_gpu(const std::shared_ptr<Run>& run, Stream* on) {
     if (on) return on->afterwards([run] { finish(*run); }, false, wait);
     if (run->cancel.word) {
         const ::cuda::Event event = gpu.event();
-        gpu.check(gpu.driver().event_record(event, stream), "recording an event");
+        gpu.record(event, stream);
         wait(event);
         gpu.give_back(event);
     } else {

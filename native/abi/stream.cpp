@@ -105,7 +105,7 @@ void Stream::afterwards(std::function<void()> work, bool always, std::function<v
     std::shared_ptr<const cuda::Device> gpu = context->gpu;
     const cuda::Device::Current current(*gpu);
     const ::cuda::Event event = gpu->event();
-    gpu->check(gpu->driver().event_record(event, native), "recording an event");
+    gpu->record(event, native);
     enqueue([queue = queue_.get(), gpu, event, always, work = std::move(work), wait = std::move(wait)]() mutable {
         try {
             const cuda::Device::Current inside(*gpu);

@@ -286,6 +286,17 @@ void Device::download(void* to, const void* from, uint64_t bytes) const {
     return e;
 }
 
+void Device::record(::cuda::Event event, ::cuda::Stream stream) const {
+    if (const int status = driver_.event_record(event, stream)) {
+        give_back(event);
+        settle(stream);
+        check(status, "recording an event");
+    }
+}
+void Device::settle(::cuda::Stream stream) const noexcept {
+    const Uncaptured waiting(*this);
+    driver_.stream_synchronize(stream);
+}
 void Device::give_back(::cuda::Event event) const noexcept {
     const std::lock_guard lock(mutex_);
     try {

@@ -79,6 +79,10 @@ public:
     // Events and page-locked host memory go round: to be had, and given back.
     ::cuda::Event event() const;
     void give_back(::cuda::Event event) const noexcept;
+    // Records it, or says why not once nothing on the stream runs any more.
+    void record(::cuda::Event event, ::cuda::Stream stream) const;
+    // Waits for what is on the stream whatever came of it: what its kernels use may go afterwards.
+    void settle(::cuda::Stream stream) const noexcept;
     struct Pinned {
         unsigned char* data = nullptr;
         uint64_t bytes = 0;

@@ -284,6 +284,33 @@ TEST_F(Gpu, APreparedMaskThatFailsAfterItsPass) {
     EXPECT_TRUE(agrees(sample));
 }
 
+// A run whose end cannot be watched is waited for: what it holds may still be read.
+TEST_F(Gpu, ARunThatFailsUnderWayIsOver) {
+    cases::Sample sample(plain());
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
+    Theirs theirs;
+    Stream stream;
+    ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+    DeviceSample there(context, kAmpere, sample, true);
+    there.clear();
+    there.args.stream = stream;
+    FAKE(fake_cuda_hold_stream)(theirs.native, 1);
+    FAKE(fake_cuda_fail)("cuEventRecord", 1, 0);
+    std::atomic<bool> released = false;
+    std::thread later([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        released = true;
+        FAKE(fake_cuda_hold_stream)(theirs.native, 0);
+    });
+    EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_INVALID_VALUE (1) while recording an event"}));
+    EXPECT_TRUE(released);
+    later.join();
+    there.fetch();
+    EXPECT_TRUE(agrees(sample));
+}
+
 // ---- errors ------------------------------------------------------------------------------
 
 TEST_F(Gpu, OutOfMemorySaysHowMuchWasAskedAndHowMuchWasFree) {
