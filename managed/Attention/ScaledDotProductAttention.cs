@@ -148,34 +148,50 @@ public static unsafe class ScaledDotProductAttention
     }
 
     /// <summary>Two attentions of the same queries over disjoint keys become one: LSE = log(exp(LSE1) + exp(LSE2)), O = exp(LSE1 - LSE) O1 + exp(LSE2 - LSE)
-    /// O2. Rows that saw nothing (LSE = -inf) add nothing. Returns when it is done; on a GPU all tensors are on the context's device.</summary>
+    /// O2. Rows that saw nothing (LSE = -inf) add nothing. Returns when it is done, or with a stream at once; on a GPU all tensors are on the context's
+    /// device.</summary>
     /// <param name="output1">[B, H, S, Dv]; float32, float16 or bfloat16.</param>
     /// <param name="logSumExp1">float32 [B, H, S], contiguous.</param>
     /// <param name="output2">As <paramref name="output1"/>.</param>
     /// <param name="logSumExp2">As <paramref name="logSumExp1"/>.</param>
     /// <param name="output">Written; may be <paramref name="output1"/> or <paramref name="output2"/>.</param>
     /// <param name="logSumExp">Written; may be <paramref name="logSumExp1"/> or <paramref name="logSumExp2"/>. Null: not wanted.</param>
-    /// <param name="context">Null: the context that owns <paramref name="output1"/>, else the CPU with its defaults.</param>
+    /// <param name="context">Null: the stream's, else the one that owns <paramref name="output1"/>, else the CPU with its defaults.</param>
+    /// <param name="stream">After what was put on it before and ahead of what follows; what is disposed meanwhile lives until then. Takes no borrowed host
+    /// memory. Null: waits.</param>
     /// <exception cref="ArgumentException">Shapes or dtypes do not fit; the message has the numbers.</exception>
-    /// <exception cref="ObjectDisposedException">A tensor or the context was disposed.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor, the stream or the context was disposed.</exception>
     public static void Merge(
         AttentionTensor output1, AttentionTensor logSumExp1, AttentionTensor output2, AttentionTensor logSumExp2, AttentionTensor output,
-        AttentionTensor? logSumExp = null, AttentionContext? context = null)
+        AttentionTensor? logSumExp = null, AttentionContext? context = null, AttentionStream? stream = null)
     {
         ArgumentNullException.ThrowIfNull(output1);
         ArgumentNullException.ThrowIfNull(logSumExp1);
         ArgumentNullException.ThrowIfNull(output2);
         ArgumentNullException.ThrowIfNull(logSumExp2);
         ArgumentNullException.ThrowIfNull(output);
-        context ??= output1.Context ?? AttentionContext.SharedCpu;
+        context ??= stream?.Context ?? output1.Context ?? AttentionContext.SharedCpu;
         context.ThrowIfDisposed();
+        if (stream is not null)
+        {
+            ObjectDisposedException.ThrowIf(stream.Handle.IsClosed, stream);
+            AttentionPlan.CheckOwned(output1, nameof(output1));
+            AttentionPlan.CheckOwned(logSumExp1, nameof(logSumExp1));
+            AttentionPlan.CheckOwned(output2, nameof(output2));
+            AttentionPlan.CheckOwned(logSumExp2, nameof(logSumExp2));
+            AttentionPlan.CheckOwned(output, nameof(output));
+            AttentionPlan.CheckOwned(logSumExp ?? output, nameof(logSumExp));
+        }
         NativeArray* arrays = stackalloc NativeArray[6];
         Holds holds = default;
         try
         {
-            Status.Check(NativeMethods.attn_merge(
-                context.Handle, output1.Bind(arrays, ref holds), logSumExp1.Bind(arrays + 1, ref holds), output2.Bind(arrays + 2, ref holds),
-                logSumExp2.Bind(arrays + 3, ref holds), output.Bind(arrays + 4, ref holds), logSumExp is null ? null : logSumExp.Bind(arrays + 5, ref holds)));
+            NativeArray* o1 = output1.Bind(arrays, ref holds), lse1 = logSumExp1.Bind(arrays + 1, ref holds), o2 = output2.Bind(arrays + 2, ref holds);
+            NativeArray* lse2 = logSumExp2.Bind(arrays + 3, ref holds), o = output.Bind(arrays + 4, ref holds);
+            NativeArray* lse = logSumExp is null ? null : logSumExp.Bind(arrays + 5, ref holds);
+            Status.Check(stream is null
+                ? NativeMethods.attn_merge(context.Handle, o1, lse1, o2, lse2, o, lse)
+                : NativeMethods.attn_merge_on_stream(context.Handle, o1, lse1, o2, lse2, o, lse, stream.Handle));
         }
         finally
         {

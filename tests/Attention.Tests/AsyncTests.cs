@@ -136,12 +136,38 @@ internal sealed class AsyncTests(AttentionBackend backend, string device) : Back
     }
 
     [Test]
+    public async Task A_merge_takes_its_turn_on_a_stream()
+    {
+        using AttentionPlan plan = Plan(Problem());
+        using AttentionStream stream = Context.CreateStream();
+        AttentionTensor Empty() => Context.Allocate<Half>([B, H, S, D]);
+        AttentionTensor Sums() => Context.Allocate<float>([B, H, S]);
+        using AttentionTensor q = Tensor(1), k = Tensor(2), v = Tensor(3), other = Tensor(4), merged = Empty(), mergedSums = Sums();
+        using AttentionTensor o1 = Empty(), lse1 = Sums(), o2 = Empty(), lse2 = Sums(), right = Empty(), rightSums = Sums();
+        AttentionTensor passing = Empty(), passingSums = Sums(); // gone before its turn comes
+        Task first = plan.RunAsync(q, k, v, o1, logSumExp: lse1, stream: stream), second = plan.RunAsync(q, other, v, passing, logSumExp: passingSums, stream: stream);
+        ScaledDotProductAttention.Merge(o1, lse1, passing, passingSums, merged, mergedSums, stream: stream);
+        Task over = plan.RunAsync(merged, k, v, right, stream: stream); // right holds something else until below
+        passing.Dispose();
+        passingSums.Dispose();
+        await Task.WhenAll(first, second, over);
+        plan.Run(q, other, v, o2, logSumExp: lse2);
+        ScaledDotProductAttention.Merge(o1, lse1, o2, lse2, right, rightSums, Context);
+        Assert.That(Read<Half>(merged), Is.EqualTo(Read<Half>(right)));
+        Assert.That(Read<float>(mergedSums), Is.EqualTo(Read<float>(rightSums)));
+    }
+
+    [Test]
     public void Borrowed_host_memory_is_refused()
     {
         using AttentionPlan plan = Plan(Problem());
         using AttentionTensor borrowed = AttentionTensor.Borrow<Half>(Numbers(1), [B, H, S, D]), owned = Tensor(2), output = Tensor(3);
         Assert.That(() => plan.RunAsync(borrowed, owned, owned, output), Throws.ArgumentException.With.Property("ParamName").EqualTo("q").And.Message.Contains("borrowed"));
         Assert.That(() => plan.RunAsync(owned, owned, owned, borrowed), Throws.ArgumentException.With.Property("ParamName").EqualTo("output"));
+        using AttentionTensor sums = Context.Allocate<float>([B, H, S]);
+        Assert.That(
+            () => ScaledDotProductAttention.Merge(owned, sums, owned, sums, borrowed, stream: Context.DefaultStream),
+            Throws.ArgumentException.With.Property("ParamName").EqualTo("output").And.Message.Contains("borrowed"));
     }
 
     [Test]

@@ -320,6 +320,13 @@ internal sealed class CudaTests
         using (o2)
         using (lse2)
         {
+            using AttentionTensor whole = OnGpu.Allocate<Half>(s_shape), wholeLse = OnGpu.Allocate<float>([B, H, S]);
+            using (AttentionStream stream = OnGpu.CreateStream())
+            {
+                ScaledDotProductAttention.Merge(o1, lse1, o2, lse2, whole, wholeLse, stream: stream);
+                stream.Synchronize();
+            }
+            IsRight(whole, Mask.None);
             ScaledDotProductAttention.Merge(o1, lse1, o2, lse2, o1, lse1);
             IsRight(o1, Mask.None);
             using AttentionTensor onHost = AttentionTensor.Borrow<Half>(Numbers(1), s_shape);

@@ -259,13 +259,13 @@ public sealed unsafe partial class AttentionPlan
             : Status.Exception(status, message, null, Context.Handle);
     }
 
-    private static void CheckOwned(AttentionTensor tensor, string name)
+    internal static void CheckOwned(AttentionTensor tensor, string name)
     {
         ArgumentNullException.ThrowIfNull(tensor, name);
         if (!tensor.IsOwned && tensor.Device.Type == AttentionDeviceType.Cpu)
         {
             throw new ArgumentException(
-                $"{name} is borrowed host memory, {tensor}; an asynchronous run takes tensors that a context owns (Allocate, Upload)", name);
+                $"{name} is borrowed host memory, {tensor}; what is put on a stream takes tensors that a context owns (Allocate, Upload)", name);
         }
     }
 

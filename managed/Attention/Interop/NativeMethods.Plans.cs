@@ -36,4 +36,8 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(Library)]
     internal static partial NativeStatus attn_merge(
         ContextHandle context, NativeArray* o1, NativeArray* lse1, NativeArray* o2, NativeArray* lse2, NativeArray* o, NativeArray* lse);
+
+    [LibraryImport(Library)]
+    internal static partial NativeStatus attn_merge_on_stream(
+        ContextHandle context, NativeArray* o1, NativeArray* lse1, NativeArray* o2, NativeArray* lse2, NativeArray* o, NativeArray* lse, StreamHandle stream);
 }
