@@ -254,61 +254,42 @@ TEST_F(Gpu, APreparedMaskMadeOnOneStreamAndUsedOnAnother) {
     }
 }
 
-// What failed once its pass was on the stream leaves the pass its memory until it is done.
-TEST_F(Gpu, APreparedMaskThatFailsAfterItsPass) {
+// What fails once it is under way, a run or the pass of a prepared mask, is waited for: its memory may still be in use.
+TEST_F(Gpu, WhatFailsUnderWayIsOver) {
     Case c = plain();
     c.keep = cases::Keep::half;
     cases::Sample sample(c);
     const Context context = gpu::context();
     const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
     ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
-    Theirs theirs;
-    Stream stream;
-    ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
-    DeviceSample there(context, kAmpere, sample, true);
-    MaskHandle mask;
-    ASSERT_TRUE(succeeded(attn_mask_prepare(context, there.mask(), mask.out())));
-    there.args.mask = nullptr, there.args.prepared = mask, there.args.stream = stream;
-    FAKE(fake_cuda_hold_stream)(theirs.native, 1);
-    FAKE(fake_cuda_fail)("cuEventRecord", 1, 0);
-    std::thread later([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-        FAKE(fake_cuda_hold_stream)(theirs.native, 0);
-    });
-    EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_INVALID_VALUE (1) while recording an event"}));
-    later.join();
-    there.clear();
-    ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
-    ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
-    there.fetch();
-    EXPECT_TRUE(agrees(sample));
-}
-
-// A run whose end cannot be watched is waited for: what it holds may still be read.
-TEST_F(Gpu, ARunThatFailsUnderWayIsOver) {
-    cases::Sample sample(plain());
-    const Context context = gpu::context();
-    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
-    ASSERT_TRUE(succeeded(attn_plan_warmup(p)));
-    Theirs theirs;
-    Stream stream;
-    ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
-    DeviceSample there(context, kAmpere, sample, true);
-    there.clear();
-    there.args.stream = stream;
-    FAKE(fake_cuda_hold_stream)(theirs.native, 1);
-    FAKE(fake_cuda_fail)("cuEventRecord", 1, 0);
-    std::atomic<bool> released = false;
-    std::thread later([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-        released = true;
-        FAKE(fake_cuda_hold_stream)(theirs.native, 0);
-    });
-    EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_INVALID_VALUE (1) while recording an event"}));
-    EXPECT_TRUE(released);
-    later.join();
-    there.fetch();
-    EXPECT_TRUE(agrees(sample));
+    for (const bool prepared : {false, true}) {
+        Theirs theirs;
+        Stream stream;
+        ASSERT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+        DeviceSample there(context, kAmpere, sample, true);
+        MaskHandle mask;
+        ASSERT_TRUE(succeeded(attn_mask_prepare(context, there.mask(), mask.out())));
+        if (prepared) there.args.mask = nullptr, there.args.prepared = mask;
+        there.args.stream = stream;
+        there.clear();
+        FAKE(fake_cuda_hold_stream)(theirs.native, 1);
+        FAKE(fake_cuda_fail)("cuEventRecord", 1, 0);
+        std::atomic<bool> released = false;
+        std::thread later([&] {
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            released = true;
+            FAKE(fake_cuda_hold_stream)(theirs.native, 0);
+        });
+        EXPECT_TRUE(failed(attn_run(p, &there.args), ATTN_DEVICE_ERROR, {"CUDA_ERROR_INVALID_VALUE (1) while recording an event"}));
+        EXPECT_TRUE(released);
+        later.join();
+        if (prepared) { // only its pass was under way
+            ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+            ASSERT_TRUE(succeeded(attn_stream_synchronize(stream)));
+        }
+        there.fetch();
+        EXPECT_TRUE(agrees(sample));
+    }
 }
 
 // ---- errors ------------------------------------------------------------------------------
