@@ -210,7 +210,7 @@ void Device::free(Address address, ::cuda::Stream stream) const noexcept {
 void Device::check_pointer(const void* address, const char* name) const {
     int device = -1;
     int status = driver_.pointer_attribute(&device, ::cuda::kPointerDevice, reinterpret_cast<Address>(address));
-    if (status == ::cuda::kInvalidContext) { // the thread has none that knows of pointers
+    if (status && status != ::cuda::kInvalidValue) { // the thread has no context that knows of pointers, or one of others that is dead: no fault of this one
         const Current current(*this);
         status = driver_.pointer_attribute(&device, ::cuda::kPointerDevice, reinterpret_cast<Address>(address));
     }

@@ -82,6 +82,24 @@ TEST_F(Gpu, ContextsOfOthers) {
     ASSERT_EQ(fake<Destroy>("cuCtxDestroy_v2")(theirs), 0);
 }
 
+// What others left current on a thread and then destroyed says nothing about ours.
+TEST_F(Gpu, AThreadWhoseOwnContextIsDestroyed) {
+    cases::Sample sample(plain());
+    const Context context = gpu::context();
+    const Plan p = plan(context, sample.described(), ATTN_BACKEND_FLASH);
+    DeviceSample there(context, kAmpere, sample, true);
+    there.clear();
+    std::thread([&] {
+        void* theirs = nullptr;
+        ASSERT_EQ(fake<int (*)(void**, unsigned, int)>("cuCtxCreate_v2")(&theirs, 0, kAmpere), 0);
+        ASSERT_EQ(fake<int (*)(void*)>("cuCtxDestroy_v2")(theirs), 0);
+        ASSERT_TRUE(succeeded(attn_run(p, &there.args)));
+        there.fetch();
+    }).join();
+    EXPECT_TRUE(agrees(sample));
+    EXPECT_EQ(described(context).device, kAmpere);
+}
+
 // What could not be made whole leaves nothing behind in it.
 TEST_F(Gpu, AContextOfOthersThatCannotBeUsedIsLeftAsItWas) {
     void *theirs = nullptr, *out = nullptr;
