@@ -98,7 +98,8 @@ public sealed record BackendPolicy
     /// <summary>Whether backends outside <see cref="Order"/> are forbidden, not only last.</summary>
     public bool IsOnly => _only;
 
-    /// <summary>Whether the kernel is picked from Sq, Sk, D, Dv, dtype and kinds of mask alone, so that a row's bits never depend on batch or heads.</summary>
+    /// <summary>Whether the kernel is picked from Sq, Sk, D, Dv, dtype, kinds of mask and what strides rule out alone, so that a row's bits never depend on batch
+    /// or heads.</summary>
     public bool Deterministic { get; init; }
 
     /// <summary>How many bytes naive may need beyond its operands, 0 or more. Null: <see cref="DefaultNaiveMemoryCeiling"/>, but no ceiling under
