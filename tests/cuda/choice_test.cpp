@@ -89,7 +89,7 @@ TEST_F(Gpu, WideHeadsAgreeWithTheReference) {
         }
 }
 
-TEST_F(Gpu, SaysWhyNotHoppersOwnKernel) { // an NVRTC before CUDA 12: cache_test.cpp
+TEST_F(Gpu, SaysWhyNotHoppersOwnKernel) { // an NVRTC before CUDA 12: compile_test.cpp
     const Context hopper = gpu::context(kHopper);
     const auto chosen = [&](const Case& c) { return info(plan(hopper, cases::Sample(c).described(), ATTN_BACKEND_FLASH)); };
     Case own = plain();
@@ -122,6 +122,25 @@ TEST_F(Gpu, SaysWhyNotHoppersOwnKernel) { // an NVRTC before CUDA 12: cache_test
     }
     p.v_strides[1] = (int64_t(1) << 39) - 8;
     EXPECT_STREQ(info(plan(hopper, p, ATTN_BACKEND_FLASH)).reason, "");
+}
+
+std::string kernel_of(attn_context context, const Case& c, uint32_t flags) {
+    return info(plan(context, cases::Sample(c).described(flags), ATTN_BACKEND_FLASH)).kernel;
+}
+
+TEST_F(Gpu, DeterministicPlansKnowNoBatchAndNoHeads) {
+    for (const int device : {kHopper, kAmpere}) {
+        const Context context = gpu::context(device);
+        for (const int64_t queries : {1, 40, 200}) {
+            Case c = plain();
+            c.Sq = queries, c.Sk = 600, c.Hq = 4, c.Hkv = 1;
+            const std::string kernel = kernel_of(context, c, ATTN_DETERMINISTIC);
+            for (const auto& [B, Hq, Hkv] : {std::tuple{1, 1, 1}, {5, 4, 1}, {1, 66, 1}, {2, 64, 8}}) {
+                c.B = B, c.Hq = Hq, c.Hkv = Hkv;
+                EXPECT_EQ(kernel_of(context, c, ATTN_DETERMINISTIC), kernel) << B << " " << Hq << " " << Hkv;
+            }
+        }
+    }
 }
 
 } // namespace

@@ -12,6 +12,11 @@ inline cases::Case plain(cases::Type type = cases::Type::f16) {
     c.name = "plain", c.type = type, c.Sq = 70, c.Sk = 90;
     return c;
 }
+inline cases::Case masked() {
+    cases::Case c = plain();
+    c.keep = cases::Keep::half, c.key_lengths = {77};
+    return c;
+}
 inline attn_context_info described(attn_context context) {
     attn_context_info i{};
     i.size = sizeof i;
@@ -72,6 +77,20 @@ public:
 
 private:
     void* primary_ = nullptr;
+};
+
+// A sample on the device and its mask prepared, on a stream of others.
+struct PreparedSample {
+    PreparedSample(attn_context context, cases::Sample& sample) : there(context, kAmpere, sample, true) {
+        EXPECT_TRUE(succeeded(attn_stream_wrap(context, theirs.native, stream.out())));
+        EXPECT_TRUE(succeeded(attn_mask_prepare(context, there.mask(), mask.out())));
+        values = there.args.mask, there.args.mask = nullptr, there.args.prepared = mask, there.args.stream = stream;
+    }
+    Theirs theirs;
+    Stream stream;
+    DeviceSample there;
+    MaskHandle mask;
+    const attn_mask_values* values = nullptr; // that it was prepared of
 };
 
 class Gpu : public ::testing::Test {

@@ -3,7 +3,7 @@
 
 #include <cstdlib>
 
-int child(int argc, char** argv); // cache_test.cpp
+int child(int argc, char** argv); // child.cpp
 
 int main(int argc, char** argv) {
     setenv("ATTENTION_CUDA", FAKE_CUDA, 0);
